@@ -69,8 +69,19 @@ ALGORITHMS: tuple[HashAlgorithm, ...] = (
     HashAlgorithm("streebog512", 0, 64),
 )
 
-_HASHLIB_NAMES = {"rmd160": "ripemd160", "sha3-256": "sha3_256", "sha3-384": "sha3_384", "sha3-512": "sha3_512"}
-_ALIASES = {"sm3_256": "sm3", "sm3-256": "sm3", "sha3_256": "sha3-256", "sha3_384": "sha3-384", "sha3_512": "sha3-512"}
+_HASHLIB_NAMES = {
+    "rmd160": "ripemd160",
+    "sha3-256": "sha3_256",
+    "sha3-384": "sha3_384",
+    "sha3-512": "sha3_512",
+}
+_ALIASES = {
+    "sm3_256": "sm3",
+    "sm3-256": "sm3",
+    "sha3_256": "sha3-256",
+    "sha3_384": "sha3-384",
+    "sha3_512": "sha3-512",
+}
 _BY_NAME = {algorithm.name: algorithm for algorithm in ALGORITHMS}
 _BY_TCG_ID = {algorithm.tcg_id: algorithm for algorithm in ALGORITHMS if algorithm.tcg_id}
 
