@@ -5,11 +5,32 @@ Algorithm Registry, section 5.2. An algorithm the kernel has no name for is call
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from typing import Protocol
 
 from imarium.errors import MissingComponent, UsageError
 
 __all__ = ["ALGORITHMS", "SHA1", "SHA256", "SHA384", "SHA512", "SM3", "HashAlgorithm", "by_name", "by_tcg_id"]
+
+
+class _Hash(Protocol):
+    def digest(self) -> bytes: ...
+
+
+@cache
+def _constructor(name: str) -> Callable[[bytes], _Hash]:
+    try:
+        plain: Callable[[bytes], _Hash] = getattr(hashlib, name)
+        plain(b"")
+    except (AttributeError, ValueError):
+        plain = partial(hashlib.new, name, usedforsecurity=False)
+    try:
+        plain(b"")
+    except ValueError:
+        raise MissingComponent(f"this machine's OpenSSL cannot compute {name} digests") from None
+    return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +43,15 @@ class HashAlgorithm:
 
     def digest(self, data: bytes) -> bytes:
         """The digest of ``data``. Raises MissingComponent if this machine's OpenSSL cannot compute it."""
-        try:
-            return hashlib.new(_HASHLIB_NAMES.get(self.name, self.name), data, usedforsecurity=False).digest()
-        except ValueError as error:
-            raise MissingComponent(f"this machine's OpenSSL cannot compute {self.name} digests") from error
+        return self.constructor()(data).digest()
+
+    def constructor(self) -> Callable[[bytes], _Hash]:
+        """What makes a hash object of some bytes, for loops that hash a great deal. Raises MissingComponent.
+
+        These hashes are compared with registers, whose algorithm is not ours to choose: hence SHA-1 also where a
+        policy keeps it from security use.
+        """
+        return _constructor(_HASHLIB_NAMES.get(self.name, self.name))
 
     @property
     def computable(self) -> bool:
