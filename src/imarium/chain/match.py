@@ -4,7 +4,7 @@ A list and a quote are never quite in step: the list may go on after the moment 
 are looked for after every record, in every bank at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imarium.chain.registers import RegisterValues
@@ -35,10 +35,12 @@ class _Register:
     """One register's search: ``hits`` per bank, records seen when it was hit, and the first record after that."""
 
     targets: Mapping[HashAlgorithm, bytes]
+    optional: bool
     hits: dict[HashAlgorithm, int] = field(default_factory=dict)
     seen: int = 0
     seen_at_hit: int = 0
     next_record: int | None = None
+    used: bool = False
 
     @property
     def hit(self) -> int | None:
@@ -50,9 +52,14 @@ class _Register:
 class RegisterMatcher:
     """Looks for given register values along a replay. Fed by the replay, block by block."""
 
-    def __init__(self, targets: RegisterValues, start: RegisterValues, first: int) -> None:
-        """``start`` has the registers' values before record ``first``."""
-        self._registers = {pcr: _Register(dict(banks)) for pcr, banks in targets.items() if banks}
+    def __init__(
+        self, targets: RegisterValues, start: RegisterValues, first: int, optional: Container[PcrIndex] = ()
+    ) -> None:
+        """``start`` has the registers' values before record ``first``.
+
+        An ``optional`` register is left out of the result if the list turns out to have no record for it.
+        """
+        self._registers = {pcr: _Register(dict(banks), pcr in optional) for pcr, banks in targets.items() if banks}
         for pcr, register in self._registers.items():
             for bank, target in register.targets.items():
                 if start[pcr][bank] == target:
@@ -64,7 +71,8 @@ class RegisterMatcher:
 
     def look(self, bank: HashAlgorithm, frames: Sequence[Frame], trail: list[bytes], number: int) -> None:
         """Look for the targets of ``bank`` in ``trail``: the value each frame's register had after that frame."""
-        for pcr, register in self._registers.items():
+        for pcr in {PcrIndex(frame[0]) for frame in frames} & self._registers.keys():
+            register = self._registers[pcr]
             target = register.targets.get(bank)
             if target is None or bank in register.hits or target not in trail:
                 continue
@@ -74,7 +82,10 @@ class RegisterMatcher:
 
     def advance(self, frames: Sequence[Frame], number: int) -> None:
         """Note a block whose first frame is record ``number``, after :meth:`look` was called for each bank."""
-        for pcr, register in self._registers.items():
+        present = {frame[0] for frame in frames}
+        for pcr in present & self._registers.keys():
+            register = self._registers[PcrIndex(pcr)]
+            register.used = True
             hit = register.hit
             if hit is None or hit > number:
                 before = len(frames) if hit is None else hit - number
@@ -87,13 +98,13 @@ class RegisterMatcher:
 
     def result(self) -> Matches:
         """What was found so far."""
+        registers = {pcr: r for pcr, r in self._registers.items() if r.used or not r.optional}
         covered = {
-            pcr: {bank: register.hits.get(bank) for bank in register.targets}
-            for pcr, register in self._registers.items()
+            pcr: {bank: register.hits.get(bank) for bank in register.targets} for pcr, register in registers.items()
         }
-        hits = [register.hit for register in self._registers.values()]
+        hits = [register.hit for register in registers.values()]
         reached = [hit for hit in hits if hit is not None]
-        ends = [r.next_record for r in self._registers.values() if r.next_record is not None]
+        ends = [r.next_record for r in registers.values() if r.next_record is not None]
         if not hits or len(reached) != len(hits) or (ends and max(reached) > min(ends)):
             return Matches(covered, None, 0)
-        return Matches(covered, max(reached), sum(r.seen_at_hit for r in self._registers.values()))
+        return Matches(covered, max(reached), sum(register.seen_at_hit for register in registers.values()))

@@ -4,7 +4,7 @@ Every template digest is recomputed from its record's data and the recomputed on
 vouches for the data; a stored digest that differs is reported by record number. Pure: blocks of bytes in, values out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from imarium.chain.match import Matches, RegisterMatcher
@@ -60,8 +60,8 @@ class Replay:
     """Replays frames over the chains of each register in each bank.
 
     ``padded`` names banks whose algorithm the kernel lacked, so that it extended SHA-1 digests with zeros behind
-    them. ``targets`` are register values to look for; their banks are replayed too. Raises MissingComponent for a
-    bank that cannot be computed here.
+    them. ``targets`` are register values to look for; their banks are replayed too. An ``optional`` target is left
+    out if the list has no record for its register. Raises MissingComponent for a bank that cannot be computed here.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Replay:
         padded: Iterable[HashAlgorithm] = (),
         start: ChainState | None = None,
         targets: RegisterValues | None = None,
+        optional: Container[PcrIndex] = (),
     ) -> None:
         self._layout = layout
         self._start = start or ChainState()
@@ -84,8 +85,7 @@ class Replay:
         self._values: dict[HashAlgorithm, dict[PcrIndex, bytes]] = {bank: {} for bank in self._banks}
         for pcr in {IMA_PCR, *self._start.values, *targets}:
             self._open(pcr)
-        values = self._by_register()
-        self._matcher = RegisterMatcher(targets, values, self._start.records)
+        self._matcher = RegisterMatcher(targets, self._by_register(), self._start.records, optional)
         self._records = 0
         self._violations = 0
         self._bad: list[int] = []

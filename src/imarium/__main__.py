@@ -1,0 +1,5 @@
+"""``python -m imarium`` is ``imarium``."""
+
+from imarium.cli import main
+
+main()

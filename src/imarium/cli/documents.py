@@ -1,0 +1,71 @@
+"""Small files named on the command line: JSON documents and texts."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from imarium.errors import MalformedInput, MissingComponent
+
+__all__ = ["read_bytes", "read_json", "read_text", "write_atomically", "write_json"]
+
+MAX_DOCUMENT = 1 << 24
+"""Largest document read whole, in bytes."""
+
+
+def read_bytes(path: Path, limit: int = MAX_DOCUMENT) -> bytes:
+    """All of a file of at most ``limit`` bytes. Raises MissingComponent or MalformedInput."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise MissingComponent(f"{path}: {error.strerror}") from error
+    if len(data) > limit:
+        raise MalformedInput(str(path), offset=limit, expected=f"at most {limit} bytes", found="more")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """A text file. Raises MissingComponent or MalformedInput."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedInput(str(path), offset=error.start, expected="UTF-8 text", found="other bytes") from error
+
+
+def read_json(path: Path) -> object:
+    """A JSON document. Raises MissingComponent or MalformedInput."""
+    try:
+        document: object = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise MalformedInput(str(path), offset=error.pos, expected="a JSON document", found=error.msg) from error
+    except (RecursionError, ValueError) as error:
+        raise MalformedInput(str(path), offset=0, expected="a flat JSON document", found=str(error)[:80]) from error
+    return document
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a JSON document so that a crash leaves the old file or the new one."""
+    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content so that a crash leaves the old one or the new one. Raises MissingComponent."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise MissingComponent(f"{path}: cannot be written: {error.strerror}") from error

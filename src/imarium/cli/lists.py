@@ -1,0 +1,149 @@
+"""Opening a measurement list named on the command line: a file, gzip or not, or standard input."""
+
+import gzip
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Annotated, Self
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from imarium import hashes
+from imarium.cli.output import progress_console
+from imarium.errors import MalformedInput, MissingComponent, UsageError
+from imarium.formats.fields import ByteOrder
+from imarium.formats.lists import ListForm, ListKind, detect_form, peek
+from imarium.hashes import HashAlgorithm
+
+__all__ = ["ByteOrderOption", "DigestOption", "FormOption", "ListArgument", "ListFile", "ListOptions"]
+
+BLOCK = 1 << 20
+HEAD = 1 << 16
+_GZIP_MAGIC = b"\x1f\x8b"
+_SUFFIX = re.compile(r"_runtime_measurements_(?P<bank>[a-z0-9_-]+?)(?:_staged)?(?:\..*)?$")
+
+ListArgument = Annotated[str, typer.Argument(metavar="LIST", help="Binary or ASCII list, gzip or not; - reads stdin.")]
+FormOption = Annotated[
+    str,
+    typer.Option("--format", metavar="FORM", help="auto, binary, ascii or kexec (the buffer handed over at kexec)."),
+]
+DigestOption = Annotated[
+    str | None,
+    typer.Option("--digest", metavar="ALG", help="Algorithm of the template digests [default: told from LIST]."),
+]
+ByteOrderOption = Annotated[
+    str | None, typer.Option("--byte-order", metavar="ORDER", help="little or big [default: told from LIST].")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What the user says about a list; None leaves it to be told from the list's beginning."""
+
+    kind: ListKind | None = None
+    digest: HashAlgorithm | None = None
+    byte_order: ByteOrder | None = None
+
+    @classmethod
+    def parse(cls, form: str, digest: str | None, byte_order: str | None) -> Self:
+        """From option texts. Raises UsageError."""
+        if form != "auto" and form not in {kind.value for kind in ListKind}:
+            raise UsageError(f"--format {form}: choose auto, binary, ascii or kexec")
+        order: ByteOrder | None
+        match byte_order:
+            case None | "little" | "big":
+                order = byte_order
+            case _:
+                raise UsageError(f"--byte-order {byte_order}: choose little or big")
+        return cls(None if form == "auto" else ListKind(form), hashes.by_name(digest) if digest else None, order)
+
+
+class ListFile:
+    """A list being read: its form, and its bytes in blocks, with a progress bar on a terminal when it is long."""
+
+    def __init__(self, path: str, options: ListOptions, *, quiet: bool = False) -> None:
+        """Open ``path``. Raises MissingComponent, MalformedInput or UsageError; ``quiet`` leaves out the bar."""
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            raw = stack.enter_context(_open(path))
+            self._progress = _no_progress if quiet else _progress(stack, raw)
+            head, blocks = peek(self._read(raw, path), HEAD)
+            digest = options.digest or _digest_in_name(path)
+            self.form: ListForm = detect_form(
+                head, complete=len(head) < HEAD, kind=options.kind, digest=digest, byte_order=options.byte_order
+            )
+            self.blocks: Iterator[bytes] = blocks
+            self._stack = stack.pop_all()
+
+    def _read(self, raw: IO[bytes], path: str) -> Iterator[bytes]:
+        start = raw.peek(2)[:2] if hasattr(raw, "peek") else b""
+        source: IO[bytes] = gzip.GzipFile(fileobj=raw) if start == _GZIP_MAGIC else raw  # type: ignore[assignment]
+        position = 0
+        while True:
+            try:
+                block = source.read(BLOCK)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise MalformedInput(path, offset=position, expected="intact gzip data", found=str(error)) from error
+            except IsADirectoryError as error:
+                raise MissingComponent(f"{path} is a directory; name a measurement list") from error
+            if not block:
+                return
+            position += len(block)
+            self._progress(raw)
+            yield block
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def _open(path: str) -> IO[bytes]:
+    if path == "-":
+        return sys.stdin.buffer
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise MissingComponent(f"{path}: {error.strerror}; name a readable measurement list") from error
+
+
+def _digest_in_name(path: str) -> HashAlgorithm | None:
+    """The bank that the kernel's own file names carry (``binary_runtime_measurements_sha256``)."""
+    found = _SUFFIX.search(Path(path).name)
+    try:
+        return hashes.by_name(found["bank"]) if found else None
+    except UsageError:
+        return None
+
+
+def _no_progress(_: IO[bytes]) -> None:
+    pass
+
+
+def _progress(stack: ExitStack, raw: IO[bytes]) -> Callable[[IO[bytes]], None]:
+    """What advances the progress bar; nothing where standard error is no terminal or the size is unknown."""
+    if not sys.stderr.isatty() or not raw.seekable():
+        return _no_progress
+    size = raw.seek(0, 2)
+    raw.seek(0)
+    if size < 8 * BLOCK:
+        return _no_progress
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = stack.enter_context(Progress(*columns, console=progress_console(), transient=True))
+    task = bar.add_task("reading", total=size)
+    return lambda source: bar.update(task, completed=source.tell())

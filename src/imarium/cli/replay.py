@@ -1,0 +1,152 @@
+"""``imarium replay``: recompute register values from a list and match them."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imarium import hashes
+from imarium.chain import ChainState, RegisterValues, Replay, ReplayResult
+from imarium.cli.documents import read_json, read_text, write_json
+from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArgument, ListFile, ListOptions
+from imarium.cli.output import console, emit_json
+from imarium.formats.lists import read_frames
+from imarium.formats.pcrs import parse_pcr_option, parse_pcrread
+from imarium.formats.registers import IMA_PCR
+from imarium.hashes import SHA1, SHA256, HashAlgorithm
+
+__all__ = ["replay"]
+
+_SHOWN = 20
+
+
+def replay(
+    path: ListArgument,
+    pcr: Annotated[
+        list[str] | None, typer.Option("--pcr", metavar="N:ALG=HEX", help="A register value to match; may be repeated.")
+    ] = None,
+    pcrs: Annotated[
+        Path | None,
+        typer.Option("--pcrs", metavar="FILE", help="Register values to match, as tpm2_pcrread prints them."),
+    ] = None,
+    bank: Annotated[
+        list[str] | None,
+        typer.Option("--bank", metavar="ALG", help="A bank to replay; may be repeated [default: sha1, sha256]."),
+    ] = None,
+    padded: Annotated[
+        list[str] | None,
+        typer.Option("--padded", metavar="ALG", help="A bank whose algorithm the kernel lacked: padded SHA-1 digests."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="STATE", help="The list goes on from this state (see --save).")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="STATE", help="Write the state at the list's end, to go on from.")
+    ] = None,
+    form: FormOption = "auto",
+    digest: DigestOption = None,
+    byte_order: ByteOrderOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> int:
+    """Recompute register values from a measurement list and match them with given ones.
+
+    Every template digest is recomputed from its record's data. The exit status is 1 if a stored one differs or if a
+    given register value is not reached after any record.
+    """
+    begun = time.monotonic()
+    named = parse_pcr_option(pcr or ())
+    listed = parse_pcrread(read_text(pcrs)) if pcrs else {}
+    targets: RegisterValues = {
+        number: {**listed.get(number, {}), **named.get(number, {})} for number in {**listed, **named}
+    }
+    state = ChainState.from_document(read_json(start)) if start else ChainState()
+    padded_banks = [hashes.by_name(name) for name in padded or ()]
+    banks = [hashes.by_name(name) for name in bank or ()] or _default_banks(state)
+    with ListFile(path, ListOptions.parse(form, digest, byte_order), quiet=json) as source:
+        run = Replay(
+            source.form.layout,
+            [*banks, *padded_banks],
+            padded=padded_banks,
+            start=state,
+            targets=targets,
+            optional=listed.keys() - named.keys() - {IMA_PCR},
+        )
+        for frames in read_frames(source.blocks, source.form, first=state.records):
+            run.feed(frames)
+    result = run.result()
+    if save:
+        write_json(save, result.state.to_document())
+    document = _document(result, time.monotonic() - begun)
+    if json:
+        emit_json(document)
+    else:
+        _print(result)
+    missed = bool(targets) and result.matches.prefix is None
+    return 1 if result.bad_digests or missed else 0
+
+
+def _default_banks(state: ChainState) -> tuple[HashAlgorithm, ...]:
+    return state.banks or (SHA1, SHA256)
+
+
+def _document(result: ReplayResult, seconds: float) -> dict[str, object]:
+    return {
+        "first": result.first,
+        "records": result.records,
+        "violations": result.violations,
+        "bad_digests": list(result.bad_digests),
+        "chains": {
+            str(number): {bank.name: value.hex() for bank, value in banks.items()}
+            for number, banks in result.state.values.items()
+        },
+        "match": {
+            str(number): {bank.name: covered for bank, covered in banks.items()}
+            for number, banks in result.matches.covered.items()
+        },
+        "covered": result.matches.prefix,
+        "unverified": result.unverified,
+        "boot_aggregates": [
+            {
+                "record": found.record,
+                "name": found.name,
+                "algorithm": found.algorithm,
+                "digest": found.digest.hex(),
+            }
+            for found in result.boot_aggregates
+        ],
+        "seconds": round(seconds, 6),
+    }
+
+
+def _print(result: ReplayResult) -> None:
+    out = console()
+    out.print(f"{result.records:,} records, {result.violations:,} violations", end="")
+    out.print(f", from record {result.first}" if result.first else "")
+    for found in result.boot_aggregates[:_SHOWN]:
+        out.print(f"record {found.record}: {found.name} {found.algorithm}:{found.digest.hex()}")
+    for number, banks in result.state.values.items():
+        for bank, value in banks.items():
+            out.print(f"PCR {number} {bank.name:8} {value.hex()}{_match(result, number, bank)}")
+    bad = result.bad_digests
+    if bad:
+        numbers = ", ".join(map(str, bad[:_SHOWN])) + (f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else "")
+        out.print(f"[red]template digest is not the one the data gives: record {numbers}[/]")
+    if result.matches.covered:
+        if result.matches.prefix is None:
+            out.print("[red]the given register values match no prefix of the list[/]")
+        else:
+            out.print(
+                f"[green]the given values cover the first {result.matches.prefix:,} records[/], "
+                f"{result.unverified:,} are unverified"
+            )
+
+
+def _match(result: ReplayResult, number: int, bank: HashAlgorithm) -> str:
+    banks = {int(pcr): covered for pcr, covered in result.matches.covered.items()}.get(number, {})
+    if bank not in banks:
+        return ""
+    covered = banks[bank]
+    return (
+        "  [red]given value not reached[/]" if covered is None else f"  given value reached after {covered:,} records"
+    )
