@@ -7,6 +7,7 @@ message that says what to do next for people, and the exit status the command li
 from typing import ClassVar
 
 __all__ = [
+    "DeviceError",
     "ImariumError",
     "MalformedInput",
     "MalformedRecord",
@@ -72,6 +73,13 @@ class MissingComponent(ImariumError):
     """Something of the environment is missing: a device, a file, a library, a permission."""
 
     code = "missing"
+    exit_status = 4
+
+
+class DeviceError(ImariumError):
+    """A device refused a command or broke off. The message names the command and the device's own reason."""
+
+    code = "device"
     exit_status = 4
 
 
