@@ -62,7 +62,8 @@ MAIN = """\
 b=/run/guest/busybox
 $b stty -F /dev/console -opost
 echo '{starts}' >/dev/ttyS1
-$b setsid /bin/sh /run/guest/command </dev/null
+exec 3>&2 2>/dev/null
+(exec $b setsid /bin/sh /run/guest/command </dev/null 2>&3 3>&-)
 status=$?
 $b sync
 echo 0 >/proc/sys/kernel/printk

@@ -23,7 +23,7 @@ from pathlib import Path
 from vm.debian import Suite, install_missing
 from vm.errors import VmError
 
-__all__ = ["LATESYNC", "STAGING", "build", "cache_directory", "find", "kernel", "not_effective"]
+__all__ = ["FRAGMENT", "LATESYNC", "PROJECT", "STAGING", "build", "cache_directory", "find", "kernel", "not_effective"]
 
 STAGING = "staging"
 LATESYNC = "staging-latesync"

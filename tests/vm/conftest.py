@@ -1,0 +1,48 @@
+"""Guests: virtual machines with a real kernel and a TPM, to run commands in. They fail where one cannot be had."""
+
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+if str(PROJECT) not in sys.path:
+    sys.path.insert(0, str(PROJECT))
+
+from vm.guest import Guest  # noqa: E402 - found by the line above
+from vm.kernels import LATESYNC, STAGING, kernel  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def staging_kernel() -> Path:
+    """A kernel that exports and deletes measurements. Building it, where it must be, takes minutes."""
+    return kernel(STAGING)
+
+
+@pytest.fixture(scope="session")
+def latesync_kernel() -> Path:
+    """The same, with IMA initialised at late_initcall_sync."""
+    return kernel(LATESYNC)
+
+
+@pytest.fixture(scope="session")
+def guest(staging_kernel: Path) -> Guest:
+    """Runs scripts in guests: ``guest("uname -r").console``."""
+    return Guest(staging_kernel)
+
+
+@pytest.fixture(scope="session")
+def guest_python() -> str:
+    """The start of a shell command that runs this Python, with this project's package, inside a guest."""
+    found = importlib.util.find_spec("imarium")
+    assert found is not None and found.origin is not None, "imarium cannot be imported: pip install -e ."
+    source = Path(found.origin).parents[1]
+    return shlex.join(("env", f"PYTHONPATH={source}", "PYTHONDONTWRITEBYTECODE=1", sys.executable))
+
+
+@pytest.fixture(scope="session")
+def guest_imarium(guest_python: str) -> str:
+    """The start of a shell command that runs the project's command line inside a guest."""
+    return f"{guest_python} -m imarium"
