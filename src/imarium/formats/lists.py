@@ -65,10 +65,7 @@ def read_frames(blocks: Iterable[bytes], form: ListForm, *, first: int = 0) -> I
             yield from _frames(blocks, RecordFramer(form.layout, first=first))
         case ListKind.ASCII:
             records = read_ascii(blocks, form.layout, first=first)
-            while batch := [
-                (record.pcr, record.template_digest, record.template.name.encode("ascii"), record.data)
-                for record in islice(records, _BATCH)
-            ]:
+            while batch := [record.frame for record in islice(records, _BATCH)]:
                 yield batch
         case ListKind.KEXEC:
             header, blocks = _kexec_header(blocks)

@@ -110,6 +110,11 @@ class Record:
         return None
 
     @property
+    def frame(self) -> Frame:
+        """The record as a framer cuts it out."""
+        return self.pcr, self.template_digest, self.template.name.encode("ascii"), self.data
+
+    @property
     def size(self) -> int:
         """How many bytes the record takes in a binary list."""
         lengths = 8 if self.template.is_legacy else 12

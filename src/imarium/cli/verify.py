@@ -1,0 +1,94 @@
+"""``imarium verify``: appraise evidence offline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imarium.cli.documents import read_bytes, read_json, write_json
+from imarium.cli.output import console, emit_json
+from imarium.errors import MalformedInput, UsageError
+from imarium.formats.evidence import MAX_EVIDENCE
+from imarium.formats.tpm import Public, parse_public, parse_public_area
+from imarium.verifier import Result, VerifierState, appraise
+
+__all__ = ["hex_option", "verify"]
+
+_MALFORMED = MalformedInput.exit_status
+_FORM_CODES = frozenset({"evidence_truncated", "evidence_trailing", "evidence_malformed", "record_malformed"})
+
+
+def verify(
+    evidence: Annotated[Path, typer.Argument(metavar="EVIDENCE", help="The file imarium attest made.")],
+    nonce: Annotated[str, typer.Option("--nonce", metavar="HEX", help="The nonce the evidence was asked for with.")],
+    ak: Annotated[
+        Path | None, typer.Option("--ak", metavar="FILE", help="The attestation key you trust: its TPM2B_PUBLIC.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state", metavar="FILE", help="Go on from this state if it exists; replaced when the verdict is pass."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> int:
+    """Appraise evidence: who signed it, for which nonce, and which records of the list it proves.
+
+    The exit status is 0 for pass, 1 for fail, 3 if the evidence cannot be read.
+    """
+    if ak is None:
+        raise UsageError("name the attestation key you trust with --ak; the machine has it as ak.pub")
+    known = VerifierState.from_document(read_json(state)) if state is not None and state.exists() else None
+    result = appraise(
+        read_bytes(evidence, MAX_EVIDENCE), nonce=hex_option("--nonce", nonce), trusted_ak=_trusted(ak), state=known
+    )
+    if state is not None and result.state is not None:
+        write_json(state, result.state.to_document())
+    if json:
+        emit_json(result.to_document())
+    else:
+        _print(result)
+    if result.passed:
+        return 0
+    return _MALFORMED if any(reason.code in _FORM_CODES for reason in result.reasons) else 1
+
+
+def hex_option(name: str, text: str) -> bytes:
+    """The bytes of an option in hexadecimal. Raises UsageError."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{name} {text!r} is not hexadecimal") from None
+
+
+def _trusted(path: Path) -> Public:
+    data = read_bytes(path)
+    if data.startswith(b"-----BEGIN"):
+        raise MalformedInput(
+            str(path),
+            offset=0,
+            expected="the AK's TPM2B_PUBLIC (ak.pub)",
+            found="PEM, which does not say that the key is restricted",
+        )
+    try:
+        return parse_public(data)
+    except MalformedInput as error:
+        try:
+            return parse_public_area(data)
+        except MalformedInput:
+            raise MalformedInput(str(path), offset=error.offset, expected=error.expected, found=error.found) from error
+
+
+def _print(result: Result) -> None:
+    out = console()
+    if result.passed:
+        out.print(
+            f"[bold green]pass[/]: the quote proves {result.covered:,} records, {result.unverified:,} are unverified"
+        )
+        if result.begins == "boot_aggregate_late":
+            out.print("the log begins with boot_aggregate_late: files used before late_initcall_sync were not measured")
+        return
+    out.print(f"[bold red]fail[/]: {len(result.reasons)} reason{'s' if len(result.reasons) > 1 else ''}")
+    for reason in result.reasons:
+        out.print(f"  {reason.code}: ", style="bold", end="")
+        out.print(reason.detail, markup=False)
