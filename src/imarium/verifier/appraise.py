@@ -210,7 +210,9 @@ def _replay(claim: Evidence, listed: _Listed, attested: RegisterValues, start: C
     return run.result()
 
 
-def _check_match(listed: _Listed, attested: RegisterValues, replayed: ReplayResult, start: ChainState) -> list[Reason]:
+def _check_match(
+    claim: Evidence, listed: _Listed, attested: RegisterValues, replayed: ReplayResult, start: ChainState
+) -> list[Reason]:
     """Step 6's verdict, with an explanation where one can be found. Altered records are left to step 7."""
     if replayed.matches.prefix is not None or replayed.bad_digests:
         return []
