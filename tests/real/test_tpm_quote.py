@@ -200,8 +200,11 @@ def test_a_nonce_is_neither_cut_nor_padded(shared_swtpm: Swtpm, key: StoredKey) 
         for size in (0, 1, 20, 64):
             nonce = bytes(range(size))
             assert parse_attest(tpm.quote(nonce, SELECTION).attest).extra_data == nonce
-        with pytest.raises(UsageError, match="more than this version of the TSS takes"):
-            tpm.quote(bytes(66), SELECTION)
+        longest = bytes(range(66))
+        try:
+            assert parse_attest(tpm.quote(longest, SELECTION).attest).extra_data == longest
+        except UsageError as error:  # the TSS may have room for 64 bytes only
+            assert "more than this version of the TSS takes" in str(error)
         for size in (67, 1000):
             with pytest.raises(UsageError, match=f"the nonce has {size} bytes, this TPM takes at most 66"):
                 tpm.quote(bytes(size), SELECTION)
