@@ -7,6 +7,7 @@ its TPM can open, and ``ak.parent``, the endorsement key it was made under. A ke
 
 import contextlib
 import enum
+import errno
 import os
 import shutil
 import tempfile
@@ -71,17 +72,23 @@ def save_key(directory: Path, key: StoredKey) -> None:
             for name, content in files.items():
                 _write(temporary / name, content)
             _sync(temporary)
-            temporary.rename(directory)
+            _appear(temporary, directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _sync(parent)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise RefusedOperation(f"{directory} is there already and not an empty directory; choose another") from error
     except OSError as error:
-        if directory.is_dir() and any(directory.iterdir()):
-            raise RefusedOperation(f"{directory} is not empty; choose another directory") from error
         raise MissingComponent(f"cannot write the key to {directory}: {error.strerror}") from error
+
+
+def _appear(temporary: Path, directory: Path) -> None:
+    """Renames over ``directory``, which the system allows only where it is absent or an empty directory."""
+    try:
+        temporary.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        raise RefusedOperation(f"{directory} is there already and not an empty directory; choose another") from error
 
 
 def load_key(directory: Path) -> StoredKey:
