@@ -1,0 +1,38 @@
+"""Custody of measurement lists: drained from the kernel, proved, kept, and read back."""
+
+from imarium.custody.journal import Entry, Event
+from imarium.custody.keeper import Keeper
+from imarium.custody.log import Log
+from imarium.custody.meta import LogMeta
+from imarium.custody.proof import ReadRegisters, no_registers
+from imarium.custody.reader import Custody, Whole
+from imarium.custody.result import KeepResult
+from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
+from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
+from imarium.custody.store import Store, StoreBusy, default_store
+
+__all__ = [
+    "KILL_VARIABLE",
+    "Custody",
+    "Entry",
+    "Event",
+    "HeldLists",
+    "Hook",
+    "KeepResult",
+    "Keeper",
+    "Lists",
+    "Log",
+    "LogMeta",
+    "Method",
+    "ReadRegisters",
+    "Source",
+    "Step",
+    "Store",
+    "StoreBusy",
+    "WantedMethod",
+    "Whole",
+    "default_store",
+    "kill_at",
+    "no_hook",
+    "no_registers",
+]

@@ -1,0 +1,123 @@
+"""Whether the kernel's list continues a log, and where; or begins a new one.
+
+With registers that can be read this is proved: the way of reading is taken in which replay reaches them. Only where
+there is none do content, the journal and the boot id decide, and the result is called unproven.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from imarium.chain import ChainState, RegisterValues
+from imarium.custody.log import Log
+from imarium.custody.meta import LogStart
+from imarium.custody.overlap import overlaps
+from imarium.custody.proof import Proof, banks_of, prove
+from imarium.formats.lists import ListKind, detect_form
+from imarium.formats.records import ListLayout
+from imarium.hashes import SHA1, HashAlgorithm
+
+__all__ = ["Continuity", "Verdict", "decide"]
+
+_HEAD = 1 << 16
+
+Verdict = Literal["proven", "unproven", "refused"]
+"""``proven`` by registers; ``unproven`` as no register can be read; ``refused`` as the registers say otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuity:
+    """How a kernel list is to be kept.
+
+    ``log`` is the log it continues, None if it begins a new one. ``overlap`` is how many bytes of it that log has
+    already. ``state`` is the replay up to the log's end, None if its start is unknown. ``start`` and ``padded`` are
+    for the new log. ``reason`` is one line.
+    """
+
+    log: Log | None
+    overlap: int
+    state: ChainState | None
+    layout: ListLayout
+    padded: frozenset[HashAlgorithm]
+    start: LogStart
+    verdict: Verdict
+    reason: str
+
+
+def decide(log: Log | None, kernel: bytes, values: RegisterValues, boot_id: str) -> Continuity:
+    """How to keep ``kernel``, all that the kernel has, staged and current. ``log`` is the newest log.
+
+    ``values`` were read before the end of ``kernel``. Raises MalformedRecord for a kernel list that cannot be read,
+    and MalformedInput for a log that is not what its journal says.
+    """
+    found = _continues(log, kernel, values, boot_id) if log else None
+    if found is not None and found.verdict != "refused":
+        return found
+    layout = log.layout if log and not kernel else _layout(kernel)
+    fresh = _begins(kernel, values, layout)
+    return fresh if found is None or fresh.verdict == "proven" else found
+
+
+def _continues(log: Log, kernel: bytes, values: RegisterValues, boot_id: str) -> Continuity | None:
+    """The kernel list as a continuation of ``log``; None if nothing speaks for it."""
+    padded = log.meta.padded
+    state = log.end_state(banks_of(values))
+    known = values if state else {}
+    doubt = "" if state else f"records before log {log.number:04} are missing, so no register can prove it"
+    by_content: int | None = None
+    for overlap in overlaps(log.tail(len(kernel)), kernel, log.layout, log.bytes - log.base):
+        proof = _proof(kernel[overlap:], log.layout, state or ChainState(log.records), known, padded)
+        if kernel and log.boot_id != boot_id and not proof.kernels:
+            continue  # another kernel's list has its own boot aggregate behind what was carried over
+        if proof.reached:
+            return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", _proved_by(proof))
+        if by_content is None and (overlap or not kernel or _nothing_left(log, boot_id)):
+            by_content = overlap
+            doubt = doubt or proof.doubt()
+    if by_content is None:
+        return None
+    verdict: Verdict = "refused" if doubt else "unproven"
+    reason = doubt or "no register can be read; content and the journal decided"
+    return Continuity(log, by_content, state, log.layout, padded, log.meta.start, verdict, reason)
+
+
+def _begins(kernel: bytes, values: RegisterValues, layout: ListLayout) -> Continuity:
+    """The kernel list as the beginning of a new log."""
+    padded: frozenset[HashAlgorithm] = frozenset()
+    proof = _proof(kernel, layout, ChainState(), values, padded)
+    if proof.readable and not proof.reached and SHA1 not in proof.missed_banks:
+        again = _proof(kernel, layout, ChainState(), values, proof.missed_banks)
+        if again.reached:
+            proof, padded = again, proof.missed_banks
+    at_start = 0 in proof.kernels or proof.reached
+    start: LogStart = "reset" if at_start else "unknown"
+    if proof.reached:
+        verdict: Verdict = "proven"
+        reason = _proved_by(proof)
+    elif not at_start:
+        verdict = "refused"
+        reason = "the kernel's list does not begin with a boot aggregate and continues no log: records are missing"
+    elif proof.readable:
+        verdict, reason = "refused", proof.doubt()
+    else:
+        verdict, reason = "unproven", "no register can be read; the list begins with a boot aggregate"
+    return Continuity(None, 0, ChainState() if at_start else None, layout, padded, start, verdict, reason)
+
+
+def _proof(
+    new: bytes, layout: ListLayout, start: ChainState, values: RegisterValues, padded: frozenset[HashAlgorithm]
+) -> Proof:
+    return prove([new], (), layout, start=start, values=values, padded=padded)
+
+
+def _nothing_left(log: Log, boot_id: str) -> bool:
+    """Whether all that was kept has been deleted from this same kernel, or may have been by a run that died."""
+    return log.boot_id == boot_id and (log.base == log.bytes or log.deletion_open)
+
+
+def _proved_by(proof: Proof) -> str:
+    return "replay reaches register " + ", ".join(str(pcr) for pcr in proof.registers)
+
+
+def _layout(kernel: bytes) -> ListLayout:
+    complete = len(kernel) <= _HEAD
+    return detect_form(kernel[:_HEAD], complete=complete, kind=ListKind.BINARY, digest=SHA1).layout

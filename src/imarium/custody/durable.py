@@ -1,0 +1,135 @@
+"""Files that outlive a crash: every write and sync of custody is made here, in the order that makes it safe.
+
+A file is on stable storage when it is synced, and there to be found when its directory is. An append is written
+whole, then synced. A replacement is written beside, synced, renamed, and the directory synced.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imarium.errors import MissingComponent
+
+__all__ = [
+    "append",
+    "create_directory",
+    "publish_directory",
+    "read_blocks",
+    "replace_file",
+    "size_of",
+    "storage_errors",
+    "sync_directory",
+    "sync_file",
+    "truncate",
+]
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+BLOCK = 1 << 18
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors into MissingComponent, which names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise MissingComponent(f"{path}: {error.strerror}; make room or give access, then run again") from error
+
+
+def append(path: Path, data: bytes, *, halfway: Callable[[], None] = lambda: None) -> None:
+    """Write ``data`` to the end of the file, creating it. Not synced. ``halfway`` is called in the middle."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+        try:
+            middle = len(data) // 2
+            _write_all(descriptor, data[:middle])
+            halfway()
+            _write_all(descriptor, data[middle:])
+        finally:
+            os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Bring the file to stable storage, and out of the page cache so that the next read shows what is stored."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to stable storage."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut the file to ``size`` bytes, durably."""
+    with storage_errors(path):
+        os.truncate(path, size)
+    sync_file(path)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put ``data`` in place of the file, durably: a crash leaves the old content or the new, whole."""
+    beside = path.with_name(f".{path.name}.new")
+    with storage_errors(beside):
+        beside.unlink(missing_ok=True)
+    append(beside, data)
+    sync_file(beside)
+    with storage_errors(path):
+        beside.replace(path)
+    sync_directory(path.parent)
+
+
+def create_directory(path: Path) -> None:
+    """Make a directory that only its owner may enter, and those above it, durably. It may exist."""
+    with storage_errors(path):
+        missing = [place for place in (path, *path.parents) if not place.exists()]
+        for place in reversed(missing):
+            place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            sync_directory(place.parent)
+
+
+def publish_directory(hidden: Path, final: Path) -> None:
+    """Give a directory that is filled and synced its final name, durably."""
+    sync_directory(hidden)
+    with storage_errors(final):
+        hidden.rename(final)
+    sync_directory(final.parent)
+
+
+def size_of(path: Path) -> int:
+    """The size of a file in bytes. Raises MissingComponent."""
+    with storage_errors(path):
+        return path.stat().st_size
+
+
+def read_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from ``start`` to ``end``, in blocks. Raises MissingComponent, also if the file ends before."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            while start < end:
+                block = os.pread(descriptor, min(BLOCK, end - start), start)
+                if not block:
+                    raise MissingComponent(f"{path}: ends at byte {start}, but {end} were kept; restore it")
+                start += len(block)
+                yield block
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

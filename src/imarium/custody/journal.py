@@ -1,0 +1,170 @@
+"""The journal of a log: what custody did and was about to do, one JSON object a line, appended to and synced.
+
+Each line has a checksum over itself and the line before, so that damage and missing lines are seen. A damaged last
+line is what a crash leaves: it is left out, and cut before the next line is written. Damage elsewhere is an error.
+The format is described in ``docs/store.md``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from imarium.chain import ChainState
+from imarium.custody import durable
+from imarium.errors import MalformedInput
+
+__all__ = ["Entry", "Event", "Journal", "now"]
+
+_SUM_SIZE = 32
+_MAX_LINE = 1 << 20
+
+
+class Event(StrEnum):
+    """What a line of the journal says."""
+
+    INTENT = "intent"
+    """Records are about to be staged, or were found staged; they begin at ``base``."""
+    KEPT = "kept"
+    """Staged records are on stable storage and checked; they may be deleted from the kernel."""
+    DELETED = "deleted"
+    """The kernel has deleted everything before ``bytes``."""
+    FOLLOWED = "followed"
+    """The kernel's records were kept without deleting any; its list begins at ``base``."""
+    CUT = "cut"
+    """A run died: its whole, good records stay and the rest was cut."""
+    GAP = "gap"
+    """Records are missing before this log."""
+    REFUSED = "refused"
+    """Nothing was deleted, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. ``records`` and ``bytes`` are the log's size after it; ``state`` is the replay up to there.
+
+    ``base`` is the byte of the log at which the kernel's oldest record stands. ``boot_id`` is the kernel's.
+    """
+
+    event: Event
+    at: str
+    boot_id: str
+    records: int
+    bytes: int
+    base: int
+    state: ChainState | None = None
+    detail: str = ""
+
+    def to_document(self) -> dict[str, object]:
+        """The entry as a JSON document."""
+        document: dict[str, object] = {
+            "event": self.event.value,
+            "at": self.at,
+            "boot_id": self.boot_id,
+            "records": self.records,
+            "bytes": self.bytes,
+            "base": self.base,
+        }
+        if self.state is not None:
+            document["state"] = self.state.to_document()
+        if self.detail:
+            document["detail"] = self.detail
+        return document
+
+
+def now() -> str:
+    """The time of day, UTC, as the journal has it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Journal:
+    """A journal file and its entries. ``torn`` is how many bytes of a damaged last line the file ends with.
+
+    Opening raises MalformedInput for a damaged line that is not the last, MissingComponent if it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with durable.storage_errors(path):
+            data = path.read_bytes()
+        self.entries: list[Entry] = []
+        self._sum = ""
+        self._size = 0
+        for number, line in enumerate(data.splitlines(keepends=True)):
+            end = self._size + len(line)
+            try:
+                self._take(line, number)
+            except MalformedInput:
+                if end < len(data):
+                    raise
+                break
+            self._size = end
+        self.torn = len(data) - self._size
+
+    def _take(self, line: bytes, number: int) -> None:
+        document, checksum = _parse(line, number, self._size)
+        if checksum != _checksum(self._sum, document):
+            raise _damaged(number, self._size, "its checksum does not fit")
+        self.entries.append(_entry(document, number, self._size))
+        self._sum = checksum
+
+    @property
+    def last(self) -> Entry | None:
+        """The newest entry."""
+        return self.entries[-1] if self.entries else None
+
+    def repair(self) -> None:
+        """Cut a damaged last line, durably."""
+        if self.torn:
+            durable.truncate(self.path, self._size)
+            self.torn = 0
+
+    def append(self, entry: Entry) -> None:
+        """Write one entry to stable storage. The journal must be repaired."""
+        document = entry.to_document()
+        checksum = _checksum(self._sum, document)
+        line = json.dumps({**document, "sum": checksum}, separators=(",", ":")).encode() + b"\n"
+        durable.append(self.path, line)
+        durable.sync_file(self.path)
+        self.entries.append(entry)
+        self._sum = checksum
+        self._size += len(line)
+
+
+def _checksum(previous: str, document: Mapping[str, object]) -> str:
+    text = json.dumps(document, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:_SUM_SIZE]
+
+
+def _parse(line: bytes, number: int, offset: int) -> tuple[dict[str, object], str]:
+    if not line.endswith(b"\n") or len(line) > _MAX_LINE:
+        raise _damaged(number, offset, "it does not end")
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _damaged(number, offset, "it is not JSON") from None
+    checksum = document.pop("sum", None) if isinstance(document, dict) else None
+    if not isinstance(checksum, str):
+        raise _damaged(number, offset, "it has no checksum")
+    return document, checksum
+
+
+def _entry(document: Mapping[str, object], number: int, offset: int) -> Entry:
+    texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail")]
+    sizes = [document.get(name) for name in ("records", "bytes", "base")]
+    if not all(isinstance(text, str) for text in texts) or texts[0] not in set(Event):
+        raise _damaged(number, offset, "it is of another version")
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise _damaged(number, offset, "its sizes are not numbers")
+    event, at, boot_id, detail = (str(text) for text in texts)
+    records, size, base = (size for size in sizes if isinstance(size, int))
+    state = ChainState.from_document(document["state"]) if "state" in document else None
+    return Entry(Event(event), at, boot_id, records, size, base, state, detail)
+
+
+def _damaged(number: int, offset: int, why: str) -> MalformedInput:
+    expected = "a journal line as custody wrote it"
+    return MalformedInput("journal", offset=offset, expected=expected, found=f"line {number + 1}: {why}")

@@ -1,0 +1,170 @@
+"""One log: the kept records of one life of the registers, from reset to reset.
+
+A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), ``journal`` and ``meta.json``. What
+lies in ``list`` behind the size the journal names last was never checked and is not shown.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from imarium.chain import ChainState, replay
+from imarium.custody import durable
+from imarium.custody.journal import Entry, Event, Journal, now
+from imarium.custody.meta import read_meta
+from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.records import ListLayout, Record, read_records
+from imarium.hashes import SHA1, SHA256, HashAlgorithm
+
+__all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
+
+LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
+_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CUT})
+
+
+class Log:
+    """A log of the store. Opening raises MalformedInput or MissingComponent.
+
+    Reading needs no lock: the list is only appended to. Writing is for the holder of the store's exclusive lock, who
+    calls :meth:`recover` first.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.number = int(directory.name)
+        self.meta = read_meta(directory / META_FILE)
+        self.layout = ListLayout(SHA1, self.meta.byte_order)
+        self.journal = Journal(directory / JOURNAL_FILE)
+        self.list_path = directory / LIST_FILE
+        kept = self._checkpoint(lambda _entry: True)
+        self.records = kept.records if kept else 0
+        self.bytes = kept.bytes if kept else 0
+        have = durable.size_of(self.list_path)
+        if have < self.bytes:
+            raise MissingComponent(f"{self.list_path}: has {have} bytes, but {self.bytes} were kept; restore it")
+
+    @property
+    def boot_id(self) -> str:
+        """The boot id of the kernel whose records were kept last."""
+        return self.journal.last.boot_id if self.journal.last else self.meta.boot_id
+
+    @property
+    def base(self) -> int:
+        """The byte of the log at which the kernel's oldest record stood when the journal was last written."""
+        return self.journal.last.base if self.journal.last else 0
+
+    @property
+    def deletion_open(self) -> bool:
+        """Whether the journal ends between keeping staged records and their deletion from the kernel."""
+        return self.journal.last is not None and self.journal.last.event is Event.KEPT
+
+    def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
+        return durable.read_blocks(self.list_path, start, self.bytes if end is None else min(end, self.bytes))
+
+    def records_from(self, first: int = 0, count: int | None = None) -> Iterator[Record]:
+        """The kept records from number ``first`` on. Raises UsageError, MalformedRecord, MissingComponent."""
+        if not 0 <= first <= self.records:
+            raise UsageError(f"log {self.number:04} has {self.records} records; there is no record {first}")
+        if count is not None and count < 0:
+            raise UsageError("give a count that is not negative")
+        mark = self._checkpoint(lambda entry: entry.records <= first)
+        number, offset = (mark.records, mark.bytes) if mark else (0, 0)
+        records = read_records(self.blocks(offset), self.layout, first=number, offset=offset)
+        stop = None if count is None else first - number + count
+        return islice(records, first - number, stop)
+
+    def offset_of(self, number: int) -> int:
+        """The byte at which record ``number`` begins, or the list ends. Raises as :meth:`records_from`."""
+        record = next(iter(self.records_from(number, 1)), None)
+        return self.bytes if record is None else record.offset
+
+    def state_at(self, number: int, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState:
+        """The registers after ``number`` records, by replay. Raises RefusedOperation if the start is unknown."""
+        if self.meta.start == "unknown":
+            raise RefusedOperation(f"log {self.number:04} has no known start, so its registers cannot be replayed")
+        end = self.offset_of(number)
+        wanted = tuple(dict.fromkeys(banks))
+        return replay(self.blocks(0, end), self.layout, wanted, padded=self._padded(wanted)).state
+
+    def end_state(self, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState | None:
+        """The registers after all records, replayed from the stored bytes; None if the start is unknown.
+
+        Raises MalformedInput if the bytes do not lead to what the journal noted when they were kept.
+        """
+        if self.meta.start == "unknown":
+            return None
+        wanted = tuple(dict.fromkeys(banks))
+        padded = self._padded(wanted)
+        noted = self._checkpoint(lambda entry: entry.state is not None)
+        state, position = ChainState(), 0
+        if noted and noted.state:
+            state = replay(self.blocks(0, noted.bytes), self.layout, wanted, padded=padded).state
+            position = noted.bytes
+            if not _agree(state, noted.state):
+                raise MalformedInput(
+                    f"log {self.number:04}",
+                    offset=position,
+                    expected="the records that the journal noted",
+                    found="others; the list was changed, so restore it",
+                )
+        return replay(self.blocks(position), self.layout, wanted, padded=padded, start=state).state
+
+    def tail(self, size: int) -> bytes:
+        """The last ``size`` kept bytes, or all if there are fewer."""
+        return b"".join(self.blocks(max(0, self.bytes - size)))
+
+    def recover(self) -> int:
+        """Cut what a run that died left behind its last whole, good record; the number of bytes cut."""
+        self.journal.repair()
+        have = durable.size_of(self.list_path)
+        if have == self.bytes:
+            return 0
+        before, base = self.bytes, self.base
+        for size in self._good_records(have):
+            self.bytes += size
+            self.records += 1
+        durable.truncate(self.list_path, self.bytes)
+        detail = f"{self.bytes - before} bytes of whole records stay, {have - self.bytes} were cut"
+        self.note(Event.CUT, self.boot_id, base=base, detail=detail)
+        return have - self.bytes
+
+    def _good_records(self, have: int) -> list[int]:
+        """Sizes of the whole, good records behind what is kept."""
+        sizes: list[int] = []
+        tail = durable.read_blocks(self.list_path, self.bytes, have)
+        records = read_records(tail, self.layout, first=self.records, offset=self.bytes)
+        try:
+            for record in records:
+                if not record.digest_is_good:
+                    break
+                sizes.append(record.size)
+        except MalformedRecord:
+            pass
+        return sizes
+
+    def note(self, event: Event, boot_id: str, *, base: int, state: ChainState | None = None, detail: str = "") -> None:
+        """Write a line of the journal, durably."""
+        self.journal.append(Entry(event, now(), boot_id, self.records, self.bytes, base, state, detail))
+
+    def grow(self, records: int, size: int) -> None:
+        """Count records that are in the list, synced and checked; the caller notes it in the journal next."""
+        self.records += records
+        self.bytes += size
+
+    def _padded(self, wanted: Iterable[HashAlgorithm]) -> frozenset[HashAlgorithm]:
+        return self.meta.padded.intersection(wanted)
+
+    def _checkpoint(self, accept: Callable[[Entry], bool]) -> Entry | None:
+        """The newest entry that names a size of the list and is accepted."""
+        return next((e for e in reversed(self.journal.entries) if e.event in _GROWING and accept(e)), None)
+
+
+def _agree(state: ChainState, noted: ChainState) -> bool:
+    """Whether two states say the same in the banks and registers that both know."""
+    return state.records == noted.records and all(
+        state.values[pcr][bank] == value
+        for pcr, banks in noted.values.items()
+        for bank, value in banks.items()
+        if pcr in state.values and bank in state.values[pcr]
+    )

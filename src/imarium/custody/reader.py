@@ -1,0 +1,75 @@
+"""Reading custody: what is kept, and what is still in the kernel behind it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imarium.chain import ChainState
+from imarium.custody.continuity import Verdict, decide
+from imarium.custody.log import Log
+from imarium.custody.proof import ReadRegisters, no_registers
+from imarium.custody.source import Source
+from imarium.custody.store import Store
+from imarium.errors import UsageError
+from imarium.formats.records import ListLayout
+from imarium.hashes import SHA1, SHA256, HashAlgorithm
+
+__all__ = ["Custody", "Whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One life of the registers at one moment: the kept records and those still in the kernel behind them.
+
+    ``log`` is None if nothing of this life is kept yet; then ``pending`` is all of it. ``records`` is how many are
+    kept, in ``bytes`` bytes; ``pending`` are the bytes of the records from that number on. ``verdict`` and ``reason`` say on what grounds
+    the one continues the other.
+    """
+
+    log: Log | None
+    layout: ListLayout
+    records: int
+    bytes: int
+    pending: bytes
+    verdict: Verdict
+    reason: str
+
+    def blocks(self, first: int = 0) -> Iterator[bytes]:
+        """The binary list from record ``first`` on, which must be kept or the first pending. Raises UsageError."""
+        if self.log is not None:
+            yield from self.log.blocks(self.log.offset_of(first), self.bytes)
+        yield self.pending
+
+    def state_at(self, number: int, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState:
+        """The registers after ``number`` kept records. Raises UsageError, RefusedOperation."""
+        if self.log is not None:
+            return self.log.state_at(number, banks)
+        if number:
+            raise UsageError(f"nothing is kept yet, so there is no record {number - 1} to begin behind")
+        return ChainState()
+
+
+class Custody:
+    """Reads a store, for the attester. Opening raises as :class:`Store`."""
+
+    def __init__(self, path: Path, *, patience: float = 10.0) -> None:
+        self.store = Store(path, patience=patience)
+
+    def log(self, number: int | None = None) -> Log:
+        """A log by number, or the newest. Raises MissingComponent, UsageError, MalformedInput."""
+        return self.store.log(number)
+
+    def whole(self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers) -> Whole:
+        """What is kept, and what the kernel has behind it, without draining.
+
+        The store is locked meanwhile so that no run of custody can come between. Raises StoreBusy, the source's
+        errors, MalformedInput.
+        """
+        with self.store.lock(shared=True):
+            log = self.store.newest()
+            values = registers()
+            with source.snapshot() as lists:
+                kernel = b"".join([*lists.staged, *lists.current])
+            found = decide(log, kernel, values, boot_id)
+        records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
+        return Whole(found.log, found.layout, records, size, kernel[found.overlap :], found.verdict, found.reason)

@@ -1,0 +1,74 @@
+"""Where measurement lists come from: the protocol of :class:`imarium.securityfs.ImaDirectory` and of its stand-ins."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+from imarium.errors import MissingComponent
+
+__all__ = ["HeldLists", "Lists", "Method", "Source", "WantedMethod", "choose_method"]
+
+Method = Literal["prompt", "follow"]
+"""``prompt`` stages, keeps and deletes in one go; ``follow`` keeps what is new and deletes nothing."""
+
+WantedMethod = Literal["auto", "prompt", "follow"]
+
+
+class Lists(Protocol):
+    """Both lists of a source at one moment; each can be read once."""
+
+    @property
+    def staged(self) -> Iterator[bytes]:
+        """The staged records in blocks."""
+
+    @property
+    def current(self) -> Iterator[bytes]:
+        """The current records in blocks."""
+
+
+class HeldLists(Protocol):
+    """Both lists of a source, held so that no one else reads, stages or deletes. Measuring goes on."""
+
+    def staged(self) -> Iterator[bytes]:
+        """The staged records in blocks, from the first."""
+
+    def current(self) -> Iterator[bytes]:
+        """The current records in blocks, from the first."""
+
+    def stage(self) -> None:
+        """Move all current records to the staged list."""
+
+    def delete_staged(self) -> None:
+        """Delete the staged records."""
+
+
+class Source(Protocol):
+    """A source of lists. Errors are those of :mod:`imarium.securityfs`."""
+
+    @property
+    def has_staging(self) -> bool:
+        """Whether records can be staged and deleted."""
+
+    def can_delete(self) -> bool:
+        """Whether this process may do so."""
+
+    def hold(self) -> AbstractContextManager[HeldLists]:
+        """Lock everyone else out."""
+
+    def snapshot(self) -> AbstractContextManager[Lists]:
+        """Both lists at one moment."""
+
+
+def choose_method(source: Source, wanted: WantedMethod) -> tuple[Method, str]:
+    """The method to use, and why. Raises MissingComponent if ``prompt`` is wanted where there is no staging."""
+    if wanted == "follow":
+        return "follow", "asked for"
+    if wanted == "prompt":
+        if not source.has_staging:
+            raise MissingComponent("the kernel has no staging (CONFIG_IMA_STAGING, Linux 7.2); use --method follow")
+        return "prompt", "asked for"
+    if not source.has_staging:
+        return "follow", "the kernel has no staging files"
+    if not source.can_delete():
+        return "follow", "the staging files may not be opened for write"
+    return "prompt", "the kernel has staging files"

@@ -1,0 +1,154 @@
+"""The store: a directory of logs, and the lock that lets one process write to it.
+
+Directories have mode 0700, files 0600. A store that another user owns, or can write to, is refused.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imarium.custody import durable
+from imarium.custody.log import JOURNAL_FILE, LIST_FILE, META_FILE, Log
+from imarium.custody.meta import LogMeta
+from imarium.errors import MissingComponent, RefusedOperation, UsageError
+
+__all__ = ["Store", "StoreBusy", "default_store"]
+
+_LOCK, _LOGS, _HIDDEN = "lock", "logs", ".new-"
+_PAUSE = 0.05
+
+
+class StoreBusy(RefusedOperation):
+    """Another process has locked the store."""
+
+    code = "store_busy"
+
+
+def default_store() -> Path:
+    """Where the store is unless told: under /var/lib for root, else in the user's state directory."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/imarium")
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "imarium"
+
+
+class Store:
+    """A store. ``patience`` is how many seconds a lock is waited for before StoreBusy is raised.
+
+    Opening raises MissingComponent if it is not there and ``create`` is not set, RefusedOperation if it belongs to
+    someone else.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False, patience: float = 0.0) -> None:
+        self.path = path
+        self._patience = patience
+        self._logs = path / _LOGS
+        if create:
+            durable.create_directory(self._logs)
+        if not self._logs.is_dir():
+            raise MissingComponent(f"{path}: no store there; run 'imarium keep --once', or name another with --store")
+        for place in (path, self._logs):
+            _check_owner(place)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the logs, oldest first."""
+        with durable.storage_errors(self._logs):
+            names = [entry.name for entry in self._logs.iterdir()]
+        return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
+
+    def log(self, number: int | None = None) -> Log:
+        """A log by its number, or the newest. Raises UsageError, MissingComponent, MalformedInput."""
+        numbers = self.numbers
+        if number is None:
+            if not numbers:
+                raise MissingComponent(f"{self.path}: nothing is kept yet; run 'imarium keep --once'")
+            number = numbers[-1]
+        if number not in numbers:
+            raise UsageError(f"{self.path}: there is no log {number}; 'imarium log list' shows what there is")
+        return Log(self._logs / f"{number:04}")
+
+    def newest(self) -> Log | None:
+        """The newest log, or None where nothing is kept. Raises as :meth:`log`."""
+        return self.log() if self.numbers else None
+
+    def begin(self, meta: LogMeta) -> Log:
+        """Begin a new log, durably: it is there whole, or not at all. For the holder of the exclusive lock."""
+        number = max(self.numbers, default=-1) + 1
+        hidden = self._logs / f"{_HIDDEN}{number:04}"
+        final = self._logs / f"{number:04}"
+        self.sweep()
+        durable.create_directory(hidden)
+        for name in (LIST_FILE, JOURNAL_FILE):
+            durable.append(hidden / name, b"")
+            durable.sync_file(hidden / name)
+        durable.replace_file(hidden / META_FILE, meta.to_bytes())
+        durable.publish_directory(hidden, final)
+        return Log(final)
+
+    def sweep(self) -> None:
+        """Remove logs that were never finished being begun. For the holder of the exclusive lock."""
+        with durable.storage_errors(self._logs):
+            for place in self._logs.glob(f"{_HIDDEN}*"):
+                shutil.rmtree(place)
+
+    @contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Lock the store: alone to write, or with other readers so that no one writes. Raises StoreBusy."""
+        path = self.path / _LOCK
+        with durable.storage_errors(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
+        try:
+            self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            if not shared:
+                _sign(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _acquire(self, descriptor: int, kind: int) -> None:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = _holder(descriptor)
+                    raise StoreBusy(f"{self.path}: in use by {holder}; wait for it, or end it") from None
+                time.sleep(_PAUSE)
+            else:
+                return
+
+
+def _sign(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock on a file: from /proc/locks, else the process that last signed it, if it lives."""
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text("ascii", "replace").splitlines()
+    except OSError:
+        lines = []
+    rows = [line.split() for line in lines if "->" not in line]
+    pids = [row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device and row[4].isdigit()]
+    if not pids:
+        signed = os.pread(descriptor, 32, 0).strip().decode("ascii", "replace")
+        pids = [signed] if signed.isdigit() and Path("/proc", signed).exists() else []
+    return f"process {', '.join(sorted(set(pids)))}" if pids else "another process"
+
+
+def _check_owner(path: Path) -> None:
+    with durable.storage_errors(path):
+        status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise RefusedOperation(f"{path}: belongs to user {status.st_uid}, not to you; use your own store")
+    if status.st_mode & 0o022:
+        raise RefusedOperation(f"{path}: others may write to it; run 'chmod go-w {path}' if you trust its content")
