@@ -14,8 +14,10 @@ import pytest
 
 from imarium.errors import DeviceError, MissingComponent, UsageError
 from imarium.formats.registers import PcrIndex
+from imarium.formats.tpm import SignatureScheme
 from imarium.hashes import SHA1, SHA256, SHA384, SHA512, SM3, HashAlgorithm
-from imarium.rot import RootOfTrust, Tpm
+from imarium.rot import KeyKind, RootOfTrust, Tpm
+from imarium.rot.tss import Tss
 
 if TYPE_CHECKING:
     from tests.real.conftest import Swtpm
@@ -182,3 +184,45 @@ def test_the_tss_writes_nothing_to_standard_error(shared_swtpm: Swtpm) -> None:
     )
     assert finished.stderr == ""
     assert len(finished.stdout.splitlines()) == 2
+
+
+def test_a_tpm_that_goes_away_is_a_device_error_that_names_the_command(swtpm: Swtpm) -> None:
+    with Tpm(swtpm.tcti) as tpm:
+        key = tpm.create_ak(KeyKind(SignatureScheme.ECDSA))
+    selection = {SHA256: (PcrIndex(10),)}
+    with pytest.raises(DeviceError, match=r"^TPM2_PCR_Read: tcti:IO failure"), Tpm(swtpm.tcti, key) as tpm:
+        tpm.quote(b"nonce", selection)
+        control(swtpm, "-s")
+        tpm.update_counter()
+    with pytest.raises(MissingComponent, match="no TPM answers"):
+        Tpm(swtpm.tcti)
+
+
+def test_a_bank_that_is_not_allocated_is_not_there(swtpm: Swtpm) -> None:
+    program = shutil.which("tpm2_pcrallocate")
+    assert program is not None, "tpm2_pcrallocate is missing: apt install tpm2-tools"
+    banks = "sha1:none+sha256:all+sha384:none+sha512:none"
+    subprocess.run([program, "-T", swtpm.tcti, banks], check=True, capture_output=True)
+    control(swtpm, "-i")
+    subprocess.run(["tpm2_startup", "-T", swtpm.tcti, "-c"], check=True)
+    with Tpm(swtpm.tcti) as tpm:
+        assert tpm.banks() == (SHA256,)
+        assert set(tpm.read([PcrIndex(10)])) == {SHA256}
+        start = tpm.update_counter()
+        tpm.extend(PcrIndex(10), {SHA256: DIGESTS[SHA256]})
+        assert tpm.update_counter() == start + 1
+        with pytest.raises(UsageError, match="no sha1 bank; it has sha256"):
+            tpm.extend(PcrIndex(10), {SHA1: DIGESTS[SHA1]})
+
+
+def test_a_bank_of_an_unknown_algorithm_is_reported(tpm: Tpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tss, "allocated_pcrs", lambda _: {0x0B: frozenset(range(24)), 0x7B: frozenset(range(24))})
+    assert tpm.banks() == (SHA256,)
+    assert tpm.unknown_banks() == (0x7B,)
+    assert set(tpm.read([PcrIndex(10)])) == {SHA256}
+
+
+def control(running: Swtpm, command: str) -> None:
+    program = shutil.which("swtpm_ioctl")
+    assert program is not None, "swtpm_ioctl is missing: apt install swtpm-tools"
+    subprocess.run([program, "--tcp", f"127.0.0.1:{running.port + 1}", command], check=True)

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256
-from imarium.rot import EndorsementKind, StoredKey, holds_key, load_key, read_sysfs, save_key
+from imarium.rot import EndorsementKind, StoredKey, Tpm, holds_key, load_key, read_sysfs, save_key, tss
 
 
 def sized(data: bytes) -> bytes:
@@ -143,3 +144,20 @@ def test_no_tpm_and_no_such_register_are_missing(tmp_path: Path) -> None:
     kernel_files(tmp_path)
     with pytest.raises(MissingComponent, match="cannot read"):
         read_sysfs(tmp_path, [PcrIndex(31)])
+
+
+def test_without_the_library_the_driver_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tpm2_pytss", None)
+    tss._library.cache_clear()
+    with pytest.raises(MissingComponent, match=r"pip install 'imarium\[tpm\]', and libtss2-dev on Debian"):
+        Tpm("swtpm:host=127.0.0.1,port=1")
+
+
+def test_without_a_device_the_driver_says_what_to_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tss, "_DEVICES", (tmp_path / "tpmrm0", tmp_path / "tpm0"))
+    with pytest.raises(MissingComponent, match="name one, such as swtpm:"):
+        Tpm()
+    (tmp_path / "tpm0").touch()
+    assert tss.default_tcti() == f"device:{tmp_path / 'tpm0'}"
+    (tmp_path / "tpmrm0").touch()
+    assert tss.default_tcti() == f"device:{tmp_path / 'tpmrm0'}"

@@ -71,7 +71,11 @@ class Tpm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except DeviceError:
+            if error is None:  # else the first error says more
+                raise
 
     def close(self) -> None:
         """Flushes the attestation key and ends the connection. Closing twice does nothing."""

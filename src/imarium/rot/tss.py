@@ -7,7 +7,7 @@ imarium runs without it; its errors become DeviceError here.
 import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -101,8 +101,11 @@ class Tss:
         """Flushes an object or a session from the TPM at the end, whatever happened."""
         try:
             yield handle
-        finally:
-            self.flush(handle)
+        except BaseException:
+            with suppress(DeviceError):  # the first error says more
+                self.flush(handle)
+            raise
+        self.flush(handle)
 
     def flush(self, handle: Handle) -> None:
         """TPM2_FlushContext."""
