@@ -10,6 +10,7 @@ from imarium import hashes
 from imarium.chain import ChainState, RegisterValues, Replay, ReplayResult
 from imarium.cli.documents import read_json, read_text, write_json
 from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArgument, ListFile, ListOptions
+from imarium.cli.options import Json
 from imarium.cli.output import console, emit_json
 from imarium.formats.lists import read_frames
 from imarium.formats.pcrs import parse_pcr_option, parse_pcrread
@@ -47,7 +48,7 @@ def replay(
     form: FormOption = "auto",
     digest: DigestOption = None,
     byte_order: ByteOrderOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Json = False,
 ) -> int:
     """Recompute register values from a measurement list and match them with given ones.
 

@@ -11,6 +11,7 @@ from typing import IO, Annotated
 import typer
 
 from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArgument, ListFile, ListOptions
+from imarium.cli.options import Output
 from imarium.errors import MalformedRecord, MissingComponent, UsageError
 from imarium.formats.ascii import ascii_line, display_line, display_name
 from imarium.formats.fields import field_name, field_text
@@ -36,9 +37,7 @@ def show(
             metavar="FORM", help="ascii (the kernel's own lines), binary or json [default: lines for people]."
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here [default: standard output].")
-    ] = None,
+    output: Output = None,
     form: FormOption = "auto",
     digest: DigestOption = None,
     byte_order: ByteOrderOption = None,

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from imarium.cli.documents import read_bytes, read_json, write_json
+from imarium.cli.options import Json, hex_bytes
 from imarium.cli.output import console, emit_json
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE
 from imarium.formats.tpm import Public, parse_public, parse_public_area
 from imarium.verifier import Result, VerifierState, appraise
 
-__all__ = ["hex_option", "verify"]
+__all__ = ["verify"]
 
 _MALFORMED = MalformedInput.exit_status
 _FORM_CODES = frozenset({"evidence_truncated", "evidence_trailing", "evidence_malformed", "record_malformed"})
@@ -30,7 +31,7 @@ def verify(
             "--state", metavar="FILE", help="Go on from this state if it exists; replaced when the verdict is pass."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: Json = False,
 ) -> int:
     """Appraise evidence: who signed it, for which nonce, and which records of the list it proves.
 
@@ -40,7 +41,7 @@ def verify(
         raise UsageError("name the attestation key you trust with --ak; the machine has it as ak.pub")
     known = VerifierState.from_document(read_json(state)) if state is not None and state.exists() else None
     result = appraise(
-        read_bytes(evidence, MAX_EVIDENCE), nonce=hex_option("--nonce", nonce), trusted_ak=_trusted(ak), state=known
+        read_bytes(evidence, MAX_EVIDENCE), nonce=hex_bytes("--nonce", nonce), trusted_ak=_trusted(ak), state=known
     )
     if state is not None and result.state is not None:
         write_json(state, result.state.to_document())
@@ -51,14 +52,6 @@ def verify(
     if result.passed:
         return 0
     return _MALFORMED if any(reason.code in _FORM_CODES for reason in result.reasons) else 1
-
-
-def hex_option(name: str, text: str) -> bytes:
-    """The bytes of an option in hexadecimal. Raises UsageError."""
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageError(f"{name} {text!r} is not hexadecimal") from None
 
 
 def _trusted(path: Path) -> Public:

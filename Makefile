@@ -1,0 +1,41 @@
+# What there is to do; `make` alone prints it.
+
+PYTEST := .venv/bin/python -m pytest
+SOURCES := src tests bench vm demo
+
+.PHONY: help setup demo test lint unit real vm fuzz bench clean
+
+help: ## print this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup: ## install what is missing and make .venv
+	@scripts/setup
+
+demo: setup ## set everything up and show imarium at work on a real kernel
+	@.venv/bin/python demo/demo.py
+
+test: setup lint unit real vm fuzz ## set everything up and run every test
+
+lint: setup ## formatting, style, types and layers
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+unit: setup ## the tests that take seconds, with coverage
+	$(PYTEST) tests/unit tests/contract --cov --cov-report=term:skip-covered --cov-fail-under=90 -q
+
+real: setup ## tests on a real TPM (swtpm), real lists and real processes
+	$(PYTEST) tests/real -q
+
+vm: setup ## tests on a real kernel in a virtual machine
+	$(PYTEST) tests/vm -q
+
+fuzz: setup ## fuzz each parser for a short while
+	tests/fuzz/run 20
+
+bench: setup ## time replay beside evmctl
+	.venv/bin/python bench/replay.py
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

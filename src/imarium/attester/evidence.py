@@ -1,0 +1,88 @@
+"""Making evidence: a quote, and the records it is about."""
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol
+
+from imarium.errors import RefusedOperation, UsageError
+from imarium.formats.evidence import Evidence, ListPart, TpmPart
+from imarium.formats.records import ListLayout, encode_record, read_records
+from imarium.formats.registers import IMA_PCR, PcrIndex
+from imarium.formats.tpm import PcrSelection
+from imarium.hashes import SHA1, SHA256, HashAlgorithm
+from imarium.rot import RootOfTrust
+
+__all__ = ["BOOT_REGISTERS", "LogView", "choose_banks", "make_evidence"]
+
+BOOT_REGISTERS = tuple(PcrIndex(pcr) for pcr in range(10))
+"""The PCRs boot_aggregate is taken over: quoted too, so that a verifier can tell whether it is right."""
+
+_ATTEMPTS = 4
+
+
+class LogView(Protocol):
+    """One life of the registers at one moment, from its first record to the last the kernel has."""
+
+    @property
+    def layout(self) -> ListLayout:
+        """The layout of the records."""
+
+    def blocks(self) -> Iterator[bytes]:
+        """The binary list, in blocks."""
+
+
+def make_evidence(
+    rot: RootOfTrust,
+    view: Callable[[], LogView],
+    *,
+    nonce: bytes,
+    first: int = 0,
+    banks: Collection[HashAlgorithm] = (),
+    registers: Collection[PcrIndex] = (),
+) -> Evidence:
+    """Evidence over ``nonce`` with the records from number ``first`` on.
+
+    The quote is made before the records are read, so that no record it covers can be missing; those added since are
+    in the evidence too and count as unverified. ``view`` reads the log as it is when called. Quoted are PCR 0 to 10,
+    every register that a record of the log names, and ``registers``; in ``banks``, or else those that
+    :func:`choose_banks` takes. Raises UsageError if the log has not ``first`` records, and what the device and the
+    view raise.
+    """
+    chosen = tuple(banks) or choose_banks(rot.banks())
+    wanted = {*BOOT_REGISTERS, IMA_PCR, *registers}
+    for _ in range(_ATTEMPTS):
+        selection: PcrSelection = dict.fromkeys(chosen, tuple(sorted(wanted)))
+        quote = rot.quote(nonce, selection)
+        part, used = _records(view(), first)
+        if used <= wanted:
+            return Evidence(TpmPart(quote.attest, quote.signature, quote.ak, quote.values), part)
+        wanted |= used
+    raise RefusedOperation("the list goes on using new registers; try again")
+
+
+def choose_banks(there: Collection[HashAlgorithm]) -> tuple[HashAlgorithm, ...]:
+    """The banks to quote unless told otherwise: SHA-1 and SHA-256, which every kernel can compute.
+
+    All that are there if SHA-256 is not. Raises UsageError if that leaves SHA-1 alone, which no verifier accepts.
+    """
+    usual = tuple(bank for bank in (SHA1, SHA256) if bank in there)
+    chosen = usual if SHA256 in there else tuple(there)
+    if not set(chosen) - {SHA1}:
+        raise UsageError(
+            "the TPM has no bank but SHA-1, which no verifier accepts; allocate SHA-256 (tpm2_pcrallocate)"
+        )
+    return chosen
+
+
+def _records(view: LogView, first: int) -> tuple[ListPart, set[PcrIndex]]:
+    """The log's records from number ``first`` on, and the registers that any record of it names."""
+    used: set[PcrIndex] = set()
+    parts: list[bytes] = []
+    count = 0
+    for record in read_records(view.blocks(), view.layout):
+        count = record.number + 1
+        used.add(record.pcr)
+        if record.number >= first:
+            parts.append(encode_record(record))
+    if first > count:
+        raise UsageError(f"the log has {count} records; there is no record {first} to begin with")
+    return ListPart(first, count - first, view.layout, b"".join(parts)), used

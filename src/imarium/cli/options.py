@@ -1,0 +1,74 @@
+"""Options that several commands share, and what their texts mean."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imarium import hashes
+from imarium.errors import UsageError
+from imarium.formats.registers import PcrIndex
+from imarium.hashes import HashAlgorithm
+
+__all__ = [
+    "Banks",
+    "Json",
+    "Output",
+    "Registers",
+    "SourceDirectory",
+    "StoreDirectory",
+    "Tcti",
+    "hex_bytes",
+    "named_banks",
+    "register_numbers",
+]
+
+PCRS = 24
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here [default: standard output].")
+]
+Tcti = Annotated[
+    str | None,
+    typer.Option(
+        "--tcti",
+        metavar="NAME",
+        envvar=["IMARIUM_TCTI", "TPM2TOOLS_TCTI"],
+        help="The TPM, such as swtpm:host=127.0.0.1,port=2321; by default this machine's.",
+    ),
+]
+Registers = Annotated[
+    list[int] | None, typer.Option("--register", "-r", metavar="N", help="A register; may be repeated.")
+]
+Banks = Annotated[list[str] | None, typer.Option("--bank", metavar="ALG", help="A bank; may be repeated.")]
+StoreDirectory = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="The store [default: /var/lib/imarium for root, else the user's]."),
+]
+SourceDirectory = Annotated[
+    Path | None,
+    typer.Option("--source", metavar="DIR", help="Directory of the list files [default: the kernel's, in securityfs]."),
+]
+
+
+def hex_bytes(name: str, text: str) -> bytes:
+    """The bytes an option gives in hexadecimal. Raises UsageError."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{name} {text!r} is not hexadecimal") from None
+
+
+def register_numbers(numbers: Collection[int] | None) -> list[PcrIndex]:
+    """The PCRs an option names. Raises UsageError."""
+    for number in numbers or ():
+        if not 0 <= number < PCRS:
+            raise UsageError(f"there is no register {number}; a TPM has 0 to {PCRS - 1}")
+    return [PcrIndex(number) for number in numbers or ()]
+
+
+def named_banks(names: Collection[str] | None) -> list[HashAlgorithm]:
+    """The banks an option names, each once. Raises UsageError."""
+    return list(dict.fromkeys(map(hashes.by_name, names or ())))
