@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vm.kernels import cache_directory
+from vm.kernels import cached
 
 __all__ = ["Accel", "Choice", "choose"]
 
@@ -39,11 +39,10 @@ def choose(choice: Choice, kernel: Path) -> Accel:
     if choice == "kvm":
         return KVM
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    known = cache_directory() / "accel" / boot
-    if not known.exists():
-        known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text((KVM if _kvm_works(kernel) else TCG).name)
-    return KVM if known.read_text() == KVM.name else TCG
+    known = cached("accel") / "known"
+    if not known.exists() or not known.read_text().startswith(boot):
+        known.write_text(f"{boot} {(KVM if _kvm_works(kernel) else TCG).name}\n")
+    return KVM if known.read_text() == f"{boot} {KVM.name}\n" else TCG
 
 
 def _kvm_works(kernel: Path) -> bool:

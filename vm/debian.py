@@ -47,6 +47,15 @@ Signed-By: {keyring}
 """
 
 
+class CommandFailed(VmError):
+    """A program ended with an error. ``said`` is all that it printed about that."""
+
+    def __init__(self, command: tuple[str, ...], said: str, status: int) -> None:
+        self.said = said
+        last = "; ".join(said.splitlines()[-3:]) or f"exit status {status}"
+        super().__init__(f"{' '.join((command[0], *command[-2:]))}: {last}")
+
+
 def _output(*command: str, cwd: Path | None = None) -> str:
     """Run a command that is expected to succeed and return its standard output."""
     try:
@@ -54,8 +63,7 @@ def _output(*command: str, cwd: Path | None = None) -> str:
     except FileNotFoundError:
         raise VmError(f"{command[0]} not found: the kernels are built from a Debian package with apt") from None
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip().splitlines() or [f"exit status {error.returncode}"]
-        raise VmError(f"{' '.join(command[:1] + command[-2:])}: {'; '.join(said[-3:])}") from error
+        raise CommandFailed(command, (error.stderr or error.stdout).strip(), error.returncode) from error
     return done.stdout
 
 
@@ -102,8 +110,8 @@ class Suite:
         """
         try:
             self._apt("apt-get", "-q", "update")
-        except VmError as error:
-            if re.search("NO_PUBKEY|not signed|EXPKEYSIG", str(error.__cause__ and error.__cause__.stderr)):  # type: ignore[attr-defined]
+        except CommandFailed as error:
+            if re.search("NO_PUBKEY|EXPKEYSIG|not signed", error.said):
                 raise VmError(
                     f"the keyring has no key for {self.name}: apt-get install debian-archive-keyring "
                     "(2023.3+deb12u2 or later)"

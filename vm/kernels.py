@@ -23,7 +23,18 @@ from pathlib import Path
 from vm.debian import Suite, install_missing
 from vm.errors import VmError
 
-__all__ = ["FRAGMENT", "LATESYNC", "PROJECT", "STAGING", "build", "cache_directory", "find", "kernel", "not_effective"]
+__all__ = [
+    "FRAGMENT",
+    "LATESYNC",
+    "PROJECT",
+    "STAGING",
+    "build",
+    "cache_directory",
+    "cached",
+    "find",
+    "kernel",
+    "not_effective",
+]
 
 STAGING = "staging"
 LATESYNC = "staging-latesync"
@@ -32,6 +43,7 @@ OLDEST_SOURCE = (7, 3)
 BUILD_PACKAGES = ("bc", "bison", "flex", "gcc", "libelf-dev", "libssl-dev", "make", "xz-utils")
 PROJECT = Path(__file__).resolve().parent.parent
 FRAGMENT = Path(__file__).resolve().parent / "kernel.config"
+SCRATCH = "building-"
 REPORT_EVERY = 20.0  # seconds between lines of progress
 
 
@@ -40,6 +52,20 @@ def cache_directory() -> Path:
     if chosen := os.environ.get("IMARIUM_CACHE"):
         return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "imarium"
+
+
+def cached(name: str) -> Path:
+    """A directory below :func:`cache_directory`, made if it is not there.
+
+    Raises:
+        VmError: it cannot be made.
+    """
+    directory = cache_directory() / name
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VmError(f"{error.strerror}: {directory}: set IMARIUM_CACHE to a directory that you can write") from error
+    return directory
 
 
 def kernel(flavour: str = STAGING, *, prebuilt: bool = True, update: bool = False) -> Path:
@@ -78,10 +104,8 @@ def build() -> Path:
         VmError: the source cannot be had, or an option of ``kernel.config`` did not take effect, or the compiler
             failed.
     """
-    cache = cache_directory() / "kernel"
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock"), tempfile.TemporaryDirectory(dir=cache, prefix="building-") as scratch:
-        work = Path(scratch)
+    cache = cached("kernel")
+    with _locked(cache / "lock"), _scratch(cache) as work:
         _say(f"asking the Debian archive for a kernel source in {SUITE}")
         suite = Suite(SUITE, work / "apt")
         suite.update()
@@ -145,11 +169,15 @@ def _make(tree: Path, target: str) -> None:
         stderr=subprocess.STDOUT,
     ) as process:
         assert process.stdout is not None  # noqa: S101 - it was asked for
-        for steps, line in enumerate(process.stdout):
-            tail.append(line)
-            if time.monotonic() - reported > REPORT_EVERY:
-                reported = time.monotonic()
-                _say(f"  {reported - began:.0f} s, {steps} steps: {line.strip()}")
+        try:
+            for steps, line in enumerate(process.stdout):
+                tail.append(line)
+                if time.monotonic() - reported > REPORT_EVERY:
+                    reported = time.monotonic()
+                    _say(f"  {reported - began:.0f} s, {steps} steps: {line.strip()}")
+        except BaseException:
+            process.terminate()
+            raise
     if process.returncode:
         sys.stderr.writelines(tail)
         raise VmError(f"make {target} failed with status {process.returncode}; the end of its output is above")
@@ -195,6 +223,15 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _scratch(cache: Path) -> Iterator[Path]:
+    """A directory to build in. Those that killed builds left behind go first: the lock is held."""
+    for left in cache.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=SCRATCH) as scratch:
+        yield Path(scratch)
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from vm.errors import VmError, require
-from vm.kernels import cache_directory
+from vm.kernels import cached
 
 __all__ = ["TIED", "Swtpm"]
 
@@ -71,8 +71,7 @@ class Swtpm:
 
     def _manufacture(self) -> None:
         self._state.mkdir(parents=True, exist_ok=True)
-        authority = cache_directory() / "swtpm-ca"
-        authority.mkdir(parents=True, exist_ok=True)
+        authority = cached("swtpm-ca")
         settings = self.control.parent
         (settings / "localca.options").write_text(
             "--platform-manufacturer imarium --platform-model vm --platform-version 1\n"
