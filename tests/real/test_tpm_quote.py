@@ -154,6 +154,8 @@ def test_a_wrong_authorisation_is_named_and_leaves_nothing(swtpm: Swtpm) -> None
     assert program is not None, "tpm2_changeauth is missing: apt install tpm2-tools"
     for hierarchy in ("endorsement", "owner"):
         subprocess.run([program, "-T", swtpm.tcti, "-c", hierarchy, "secret"], check=True)
+    with pytest.raises(UsageError, match="at most 64 bytes"):
+        Tpm(swtpm.tcti, endorsement_auth=bytes(65))
     with Tpm(swtpm.tcti) as tpm, pytest.raises(DeviceError, match="authorisation value"):
         tpm.create_ak(ECDSA)
     with Tpm(swtpm.tcti, endorsement_auth=b"secret") as tpm:

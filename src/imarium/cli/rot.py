@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 
 from imarium import hashes
 from imarium.cli.documents import read_bytes, write_atomically
+from imarium.cli.options import PCRS, Banks, Json, Registers, Tcti, hex_bytes, named_banks, register_numbers
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
@@ -21,25 +22,9 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, read, extend and quote roots of trust.", no_args_is_help=True, rich_markup_mode=None)
 
-_EVERY_PCR = tuple(PcrIndex(index) for index in range(24))
+_EVERY_PCR = tuple(PcrIndex(index) for index in range(PCRS))
 _MAX_AUTH = 64
 
-Tcti = Annotated[
-    str | None,
-    typer.Option(
-        "--tcti",
-        metavar="NAME",
-        envvar=["IMARIUM_TCTI", "TPM2TOOLS_TCTI"],
-        help="The TPM, such as swtpm:host=127.0.0.1,port=2321; by default this machine's.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Registers = Annotated[
-    list[int] | None, typer.Option("--register", "-r", metavar="N", help="A register; may be repeated.")
-]
-Banks = Annotated[
-    list[str] | None, typer.Option("--bank", metavar="ALG", help="A bank; may be repeated. By default all.")
-]
 EndorsementAuth = Annotated[
     Path | None,
     typer.Option("--endorsement-auth", metavar="FILE", help="Holds the endorsement hierarchy's authorisation value."),
@@ -91,18 +76,18 @@ def read(
     json: Json = False,
 ) -> None:
     """Print registers' values, in the form of tpm2_pcrread."""
-    registers = _registers(register) if register else None
-    banks = _banks(bank)
+    registers = register_numbers(register) or None
+    banks = named_banks(bank)
     document: dict[str, object] = {}
     if sysfs is not None:
         shown = read_sysfs(sysfs, registers)
-        missing = [found.name for found in banks or () if found not in shown]
+        missing = [found.name for found in banks if found not in shown]
         if missing:
             raise UsageError(f"{sysfs} has no {missing[0]} bank; it has {', '.join(found.name for found in shown)}")
         values: PcrValues = {found: shown[found] for found in banks or shown}
     else:
         with Tpm(tcti) as tpm:
-            values = tpm.read(registers or _EVERY_PCR, banks)
+            values = tpm.read(registers or _EVERY_PCR, banks or None)
             document["update_counter"] = tpm.update_counter()
     if json:
         emit_json({"registers": _by_register(values), **document})
@@ -121,7 +106,7 @@ def extend(
     given = dict(map(_digest, digests))
     if len(given) != len(digests):
         raise UsageError("a bank is named twice; give one digest for each")
-    (index,) = _registers([register])
+    (index,) = register_numbers([register])
     with Tpm(tcti) as tpm:
         tpm.extend(index, given)
         left = [bank.name for bank in tpm.banks() if bank not in given]
@@ -152,12 +137,12 @@ def quote(
 
     DIR then has quote.msg (TPMS_ATTEST), quote.sig (TPMT_SIGNATURE), ak.pub (TPM2B_PUBLIC) and pcrs.txt.
     """
-    bound = _hex("--nonce", nonce)
+    bound = hex_bytes("--nonce", nonce)
     if output is None and not json:
         raise UsageError("the quote needs a place: give -o DIR, or --json")
-    registers = tuple(sorted(set(_registers(register)))) if register else (IMA_PCR,)
+    registers = tuple(sorted(set(register_numbers(register)))) or (IMA_PCR,)
     with Tpm(tcti, load_key(ak), endorsement_auth=_auth(endorsement_auth)) as tpm:
-        made = tpm.quote(bound, dict.fromkeys(_banks(bank) or tpm.banks(), registers))
+        made = tpm.quote(bound, dict.fromkeys(named_banks(bank) or tpm.banks(), registers))
     name = parse_public(made.ak).name
     if output is not None:
         _write_files(
@@ -266,33 +251,15 @@ def _handle(text: str) -> int:
     return int(text, 16)
 
 
-def _hex(name: str, text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageError(f"{name} {text!r} is not hexadecimal") from None
-
-
 def _auth(path: Path | None) -> bytes:
     return b"" if path is None else read_bytes(path, _MAX_AUTH + 1).removesuffix(b"\n")
-
-
-def _registers(numbers: Collection[int]) -> list[PcrIndex]:
-    for number in numbers:
-        if number not in _EVERY_PCR:
-            raise UsageError(f"there is no register {number}; a TPM has 0 to {_EVERY_PCR[-1]}")
-    return [PcrIndex(number) for number in numbers]
-
-
-def _banks(names: Collection[str] | None) -> list[HashAlgorithm] | None:
-    return list(dict.fromkeys(map(hashes.by_name, names))) if names else None
 
 
 def _digest(text: str) -> tuple[HashAlgorithm, bytes]:
     name, separator, value = text.partition("=")
     if not separator:
         raise UsageError(f"{text!r} is not BANK=HEX, such as sha256=8f0a...")
-    return hashes.by_name(name), _hex(name, value)
+    return hashes.by_name(name), hex_bytes(name, value)
 
 
 def _strings(found: object) -> list[str]:

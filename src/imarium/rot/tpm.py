@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
-from imarium.errors import DeviceError, UsageError
+from imarium.errors import DeviceError, ImariumError, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import (
     PcrSelection,
@@ -54,7 +54,11 @@ class Tpm:
         self._ak_handle: Handle | None = None
         self._allocated: dict[int, frozenset[int]] | None = None
         self._connection: Tss | None = Tss(tcti or default_tcti())
-        self._tss.set_authorisations(endorsement=endorsement_auth, owner=owner_auth)
+        try:
+            self._tss.set_authorisations(endorsement=endorsement_auth, owner=owner_auth)
+        except ImariumError:
+            self.close()
+            raise
 
     @property
     def _tss(self) -> Tss:

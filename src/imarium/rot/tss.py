@@ -25,6 +25,9 @@ _TCTI_MODULES = ("device", "swtpm", "mssim", "tabrmd", "cmd", "pcap")
 _MAX_DIGEST_PROPERTY = 0x120
 """TPM_PT_MAX_DIGEST."""
 
+_MAX_AUTH = 64
+"""TPM2B_AUTH: a TPM2B_DIGEST."""
+
 _FORMAT_ONE = 0x80
 _HINTS = {
     0x08E: "a hierarchy has an authorisation value: give it",
@@ -118,7 +121,9 @@ class Tss:
             self._esapi.tr_close(handle)
 
     def set_authorisations(self, *, endorsement: bytes, owner: bytes) -> None:
-        """The authorisation values of the hierarchies, for the commands that need them."""
+        """The authorisation values of the hierarchies, for the commands that need them. Raises UsageError."""
+        if max(len(endorsement), len(owner)) > _MAX_AUTH:
+            raise UsageError(f"an authorisation value has at most {_MAX_AUTH} bytes; give the one that was set")
         with self._command("Esys_TR_SetAuth"):
             self._esapi.tr_set_auth(self._lib.ESYS_TR.ENDORSEMENT, endorsement)
             self._esapi.tr_set_auth(self._lib.ESYS_TR.OWNER, owner)
