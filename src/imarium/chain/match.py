@@ -76,9 +76,9 @@ class RegisterMatcher:
             target = register.targets.get(bank)
             if target is None or bank in register.hits or target not in trail:
                 continue
-            index = trail.index(target)
-            if frames[index][0] == pcr:
-                register.hits[bank] = number + index + 1
+            hit = next((i for i, value in enumerate(trail) if value == target and frames[i][0] == pcr), None)
+            if hit is not None:
+                register.hits[bank] = number + hit + 1
 
     def advance(self, frames: Sequence[Frame], number: int) -> None:
         """Note a block whose first frame is record ``number``, after :meth:`look` was called for each bank."""

@@ -61,7 +61,8 @@ class Replay:
 
     ``padded`` names banks whose algorithm the kernel lacked, so that it extended SHA-1 digests with zeros behind
     them. ``targets`` are register values to look for; their banks are replayed too. An ``optional`` target is left
-    out if the list has no record for its register. Raises MissingComponent for a bank that cannot be computed here.
+    out if neither ``start`` nor the list has a record for its register. Raises MissingComponent for a bank that cannot
+    be computed here.
     """
 
     def __init__(
@@ -79,13 +80,17 @@ class Replay:
         targets = targets or {}
         wanted = [*banks, *(bank for values in targets.values() for bank in values)]
         self._banks = tuple(dict.fromkeys(wanted))
+        if not self._banks:
+            raise UsageError("a replay needs at least one bank")
         self._padded = frozenset(padded)
         if SHA1 in self._padded:
             raise UsageError("the sha1 bank is never padded: its digests are what other banks are padded with")
         self._values: dict[HashAlgorithm, dict[PcrIndex, bytes]] = {bank: {} for bank in self._banks}
         for pcr in {IMA_PCR, *self._start.values, *targets}:
             self._open(pcr)
-        self._matcher = RegisterMatcher(targets, self._by_register(), self._start.records, optional)
+        spare = {pcr for pcr in targets if pcr in optional and pcr not in self._start.values}
+        self._matcher = RegisterMatcher(targets, self._by_register(), self._start.records, spare)
+        self._idle = spare - {IMA_PCR}
         self._records = 0
         self._violations = 0
         self._bad: list[int] = []
@@ -96,7 +101,7 @@ class Replay:
             values[pcr] = self._start.value(pcr, bank)
 
     def _by_register(self) -> dict[PcrIndex, dict[HashAlgorithm, bytes]]:
-        pcrs = sorted(next(iter(self._values.values()), {}))
+        pcrs = sorted(self._values[self._banks[0]])
         return {pcr: {bank: self._values[bank][pcr] for bank in self._banks} for pcr in pcrs}
 
     def feed(self, frames: Sequence[Frame]) -> None:
@@ -104,8 +109,10 @@ class Replay:
         if not frames:
             return
         number = self._start.records + self._records
-        for pcr in {frame[0] for frame in frames} - self._values[self._banks[0]].keys():
-            self._open(PcrIndex(pcr))
+        present = {PcrIndex(frame[0]) for frame in frames}
+        self._idle -= present
+        for pcr in present - self._values[self._banks[0]].keys():
+            self._open(pcr)
         stored = [frame[1] for frame in frames]
         inputs = [frame[3] if frame[2] != b"ima" else _legacy_input(frame[3]) for frame in frames]
         digests = {bank: _digests(bank, inputs, bank in self._padded) for bank in self._banks}
@@ -115,7 +122,7 @@ class Replay:
         for bank in self._banks:
             extended = digests[bank]
             if violations:
-                ones = violation_digest(bank)
+                ones = violation_digest(bank, padded=bank in self._padded)
                 extended = [ones if s == zero else d for s, d in zip(stored, extended, strict=True)]
             trail = extend_block(bank, self._values[bank], frames, extended)
             if self._matcher.wants(bank):
@@ -154,13 +161,14 @@ class Replay:
 
     def result(self) -> ReplayResult:
         """What the frames so far have led to."""
+        values = {pcr: banks for pcr, banks in self._by_register().items() if pcr not in self._idle}
         return ReplayResult(
             first=self._start.records,
             records=self._records,
             violations=self._violations,
             bad_digests=tuple(self._bad),
             boot_aggregates=tuple(self._aggregates),
-            state=ChainState(self._start.records + self._records, self._by_register()),
+            state=ChainState(self._start.records + self._records, values),
             matches=self._matcher.result(),
         )
 

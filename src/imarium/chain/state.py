@@ -22,6 +22,7 @@ STATE_TYPE = "imarium-state"
 STATE_VERSION = 1
 
 _MAX_RECORDS = 1 << 62
+_REGISTER_NAMES = frozenset(map(str, range(LIST_PCRS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ChainState:
 
 
 def _register(name: object, banks: object) -> tuple[PcrIndex, dict[HashAlgorithm, bytes]]:
-    if not isinstance(name, str) or not name.isascii() or not name.isdigit() or not int(name[:4]) < LIST_PCRS:
+    if not isinstance(name, str) or name not in _REGISTER_NAMES:
         raise _malformed(f"a register number below {LIST_PCRS}", repr(name)[:40])
     if not isinstance(banks, Mapping) or not banks:
         raise _malformed(f"an object of banks for register {name}", repr(banks)[:40])
@@ -96,6 +97,8 @@ def _values(items: Iterable[tuple[object, object]]) -> Iterable[tuple[HashAlgori
             bank = hashes.by_name(str(name))
         except UsageError:
             raise _malformed("the name of a bank", repr(name)[:40]) from None
+        if bank.name != name:
+            raise _malformed(f"the bank's own name, {bank.name}", repr(name)[:40])
         try:
             value = bytes.fromhex(text) if isinstance(text, str) else b""
         except ValueError:

@@ -18,7 +18,7 @@ from imarium.formats.templates import FieldKind, template
 
 __all__ = ["ascii_line", "display_line", "display_name", "read_ascii"]
 
-_LINE = re.compile(rb"(?P<pcr> \d|\d\d) (?P<digest>(?:[0-9a-f]{2})+) (?P<template>[^ ]+) (?P<fields>.*)", re.DOTALL)
+_LINE = re.compile(rb"(?P<pcr> \d|[1-9]\d) (?P<digest>(?:[0-9a-f]{2})+) (?P<template>[^ ]+) (?P<fields>.*)", re.DOTALL)
 _MAX_LINE = 2 * MAX_RECORD_DATA
 _HINT = "(a name with a newline or space makes a text list ambiguous: use the binary one)"
 
@@ -62,7 +62,9 @@ def read_ascii(blocks: Iterable[bytes], layout: ListLayout, *, first: int = 0) -
     and its ``digest_is_good`` is false: either it was altered or text could not carry it.
     """
     number, offset = first, 0
-    for line in _lines(blocks, first):
+    for line in _lines(blocks):
+        if len(line) > _MAX_LINE:
+            raise _malformed(number, offset, f"a line of at most {_MAX_LINE} bytes", line)
         if not line.endswith(b"\n"):
             raise _malformed(number, offset, "a line that ends in a newline", line)
         yield _parse_line(line[:-1], layout, number, offset)
@@ -70,8 +72,11 @@ def read_ascii(blocks: Iterable[bytes], layout: ListLayout, *, first: int = 0) -
         offset += len(line)
 
 
-def _lines(blocks: Iterable[bytes], first: int) -> Iterator[bytes]:
-    """Lines with their newlines; split at newlines only, which are the one separator the kernel writes."""
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines with their newlines; split at newlines only, which are the one separator the kernel writes.
+
+    A line that goes on beyond the limit is cut off there, so that no more of it is held.
+    """
     rest: list[bytes] = []
     pending = 0
     for block in blocks:
@@ -79,7 +84,7 @@ def _lines(blocks: Iterable[bytes], first: int) -> Iterator[bytes]:
             rest.append(block)
             pending += len(block)
             if pending > _MAX_LINE:
-                raise MalformedRecord(record=first, offset=0, expected="lines", found=f"{pending} bytes without one")
+                break
             continue
         lines = b"".join([*rest, block]).split(b"\n")
         for line in lines[:-1]:
@@ -114,9 +119,11 @@ def _parse_line(line: bytes, layout: ListLayout, number: int, offset: int) -> Re
             for spec, text in zip(found.fields, texts, strict=True)
         )
         data = codec.join_fields(found, raw, layout.byte_order)
-        codec.split_fields(found, data, layout.byte_order)
+        same = codec.split_fields(found, data, layout.byte_order) == raw
     except MalformedField as error:
         raise MalformedRecord(record=number, offset=offset, expected=error.expected, found=error.found) from error
+    if not same:
+        raise _malformed(number, offset, "a digest and a name", match["fields"])
     record = Record(number, offset, PcrIndex(pcr), digest, found, data, layout)
     return record if record.digest_is_good else _with_empty_strings(record, raw)
 

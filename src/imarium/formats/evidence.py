@@ -132,10 +132,11 @@ def _decode_cbor(data: bytes) -> object:
 def _evidence(document: object) -> Evidence:
     top = _map(document, "evidence", {"type", "version", "root", "list"})
     if top["type"] != EVIDENCE_TYPE or top["version"] != EVIDENCE_VERSION:
-        raise _malformed(f"{EVIDENCE_TYPE} version {EVIDENCE_VERSION}", f"{top['type']!r:.40} {top['version']!r:.20}")
+        found = f"{_describe(top['type'])} {_describe(top['version'])}"
+        raise _malformed(f"{EVIDENCE_TYPE} version {EVIDENCE_VERSION}", found)
     root = _map(top["root"], "root", {"kind", "quote", "signature", "ak", "values"})
     if root["kind"] != "tpm":
-        raise _malformed("a root of trust of kind tpm", f"{root['kind']!r:.40}")
+        raise _malformed("a root of trust of kind tpm", _describe(root["kind"]))
     log = _map(top["list"], "list", {"first", "count", "digest", "byte_order", "records"})
     part = TpmPart(
         quote=_structure(root, "quote"),
@@ -171,7 +172,7 @@ def _structure(container: Mapping[str, object], name: str) -> bytes:
 def _count(container: Mapping[str, object], name: str) -> int:
     value = _get(container, name, int)
     if not 0 <= value < 1 << 62:
-        raise _malformed(f"{name} to be a count", f"{value!r:.40}")
+        raise _malformed(f"{name} to be a count", _describe(value))
     return value
 
 
@@ -189,7 +190,7 @@ def _bank(name: object) -> HashAlgorithm:
     try:
         bank = hashes.by_name(name if isinstance(name, str) else "")
     except UsageError as error:
-        raise _malformed("the name of a bank", f"{name!r:.40}") from error
+        raise _malformed("the name of a bank", _describe(name)) from error
     if not bank.tcg_id:
         raise _malformed("the name of a bank", bank.name)
     return bank
@@ -209,7 +210,7 @@ def _values(document: object) -> PcrValues:
 
 def _pcr(name: object) -> PcrIndex:
     if not isinstance(name, str) or not name.isascii() or not name.isdigit() or len(name) > 2:
-        raise _malformed("a register number", f"{name!r:.40}")
+        raise _malformed("a register number", _describe(name))
     if int(name) >= LIST_PCRS:
         raise _malformed(f"a register below {LIST_PCRS}", name)
     return PcrIndex(int(name))
@@ -222,9 +223,19 @@ def _value(value: object, size: int) -> bytes:
 
 
 def _describe(value: object) -> str:
-    if isinstance(value, dict):
-        return f"a map of {len(value)}"
-    return f"{len(value)} bytes" if isinstance(value, bytes) else f"{value!r:.40}"
+    match value:
+        case dict():
+            return f"a map of {len(value)}"
+        case bytes():
+            return f"{len(value)} bytes"
+        case str():
+            return repr(value[:40])
+        case int() if value.bit_length() > 64:
+            return f"an integer of {value.bit_length()} bits"
+        case None | int() | float():
+            return repr(value)
+        case _:
+            return type(value).__name__
 
 
 def _malformed(expected: str, found: str) -> MalformedEvidence:

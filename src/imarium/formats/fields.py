@@ -5,6 +5,7 @@ claims: that a field is well formed says nothing about whether its record was ev
 """
 
 import binascii
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,7 @@ LEGACY_NAME_SIZE = 256
 DIGEST_TYPES = frozenset({"ima", "verity"})
 _UINT_WIDTHS = frozenset({1, 2, 4, 8})
 _PREFIX_LIMIT = 64
+_UINT = re.compile(rb"0|[1-9][0-9]{0,19}")
 
 
 class MalformedField(ValueError):
@@ -204,7 +206,7 @@ def parse_field_text(spec: FieldSpec, text: bytes, order: ByteOrder, *, legacy: 
 
 
 def _parse_uint(spec: FieldSpec, text: bytes, order: ByteOrder) -> bytes:
-    if not text.isdigit() or len(text) > 20 or int(text) >= 1 << (8 * spec.width):
+    if not _UINT.fullmatch(text) or int(text) >= 1 << (8 * spec.width):
         raise MalformedField(0, f"field {spec.name} to be an integer of {spec.width} bytes", repr(text[:40]))
     return int(text).to_bytes(spec.width, order)
 

@@ -15,7 +15,7 @@ from imarium.formats.ascii import read_ascii
 from imarium.formats.fields import ByteOrder
 from imarium.formats.kexec import KEXEC_HEADER_SIZE, KexecHeader, list_in_kexec_buffer
 from imarium.formats.records import Frame, ListLayout, Record, RecordFramer, read_records
-from imarium.hashes import ALGORITHMS, HashAlgorithm
+from imarium.hashes import ALGORITHMS, SHA1, HashAlgorithm
 
 __all__ = ["ListForm", "ListKind", "detect_form", "peek", "read_frames", "read_list"]
 
@@ -118,7 +118,10 @@ def detect_form(
     What the caller knows is taken for granted. Among the layouts that remain, the one is chosen in which the
     beginning can be read and its records' template digests are the ones their data gives. Raises UsageError where
     that leaves several; where it leaves none, reading the list in the form returned says what is wrong with it.
+    Raises MissingComponent if ``digest`` cannot be computed here.
     """
+    if digest is not None:
+        digest.constructor()
     if not head:
         return ListForm(kind or ListKind.BINARY, ListLayout(digest or ListLayout().digest, byte_order or "little"))
     kind = kind or _detect_kind(head)
@@ -126,10 +129,10 @@ def detect_form(
         byte_order = byte_order or KexecHeader.decode(head).byte_order
     candidates = [
         ListForm(kind, ListLayout(algorithm, order, padded))
-        for algorithm in ([digest] if digest else [a for a in ALGORITHMS if a.tcg_id])
+        for algorithm in ([digest] if digest else _columns(head, kind))
         for order in ([byte_order] if byte_order else _BYTE_ORDERS)
         for padded in (False, True)
-        if algorithm.computable and not (padded and algorithm.name == "sha1")
+        if not (padded and algorithm is SHA1)
     ]
     trials = [_try(head, form, complete) for form in candidates]
     best = max(trials, key=lambda trial: (trial.good, trial.clean, trial.read, not trial.form.layout.padded))
@@ -147,6 +150,13 @@ def detect_form(
 
 
 _BYTE_ORDERS: tuple[ByteOrder, ...] = ("little", "big")
+
+
+def _columns(head: bytes, kind: ListKind) -> Sequence[HashAlgorithm]:
+    """The algorithms a template-digest column may have; the text of an ASCII list shows the digest's size."""
+    known = [algorithm for algorithm in ALGORITHMS if algorithm.tcg_id and algorithm.computable]
+    column = _ASCII_START.match(head) if kind is ListKind.ASCII else None
+    return [algorithm for algorithm in known if column and 2 * algorithm.size == len(column["digest"])] or known
 
 
 def _alike(forms: Sequence[ListForm]) -> bool:
@@ -184,9 +194,10 @@ def _try(head: bytes, form: ListForm, complete: bool) -> _Trial:
     good = read = 0
     try:
         for record in islice(read_list([head], form), _SAMPLE):
-            good += not record.is_violation and record.digest_is_good and bool(record.fields)
             read += 1
+            good += not record.is_violation and record.digest_is_good
+            _ = record.fields
     except MalformedInput as error:
-        cut_off = "the end of the" in error.found or (form.kind is ListKind.ASCII and read > 0)
+        cut_off = error.found.startswith("the end of the") or (form.kind is ListKind.ASCII and read > 0)
         return _Trial(form, read, good, clean=cut_off and not complete)
     return _Trial(form, read, good, clean=True)

@@ -13,9 +13,9 @@ from imarium.hashes import HashAlgorithm
 
 __all__ = ["parse_pcr_option", "parse_pcrread"]
 
-_BANK = re.compile(r" *(?P<bank>[a-z0-9_-]+) *: *")
-_VALUE = re.compile(r" *(?P<pcr>\d{1,2}) *: *0x(?P<value>[0-9A-Fa-f]+) *")
-_OPTION = re.compile(r"(?P<pcr>\d{1,2}):(?P<bank>[A-Za-z0-9_-]+)=(?:0x)?(?P<value>[0-9A-Fa-f]+)")
+_BANK = re.compile(r" *(?P<bank>[a-z0-9_-]+) *: *", re.ASCII)
+_VALUE = re.compile(r" *(?P<pcr>\d{1,2}) *: *0x(?P<value>[0-9A-Fa-f]+) *", re.ASCII)
+_OPTION = re.compile(r"(?P<pcr>\d{1,2}):(?P<bank>[A-Za-z0-9_-]+)=(?:0x)?(?P<value>[0-9A-Fa-f]+)", re.ASCII)
 
 
 def parse_pcrread(text: str) -> dict[PcrIndex, dict[HashAlgorithm, bytes]]:
@@ -42,7 +42,7 @@ def parse_pcrread(text: str) -> dict[PcrIndex, dict[HashAlgorithm, bytes]]:
                 bank = hashes.by_name(heading["bank"])
             except UsageError as error:
                 raise _malformed(offset, "the name of a bank", repr(line[:60])) from error
-        offset += len(line.encode()) + 1
+        offset += len(line.encode("utf-8", "surrogatepass")) + 1
     if not values:
         raise _malformed(0, "register values as tpm2_pcrread prints them", "none")
     return values

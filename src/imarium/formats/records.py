@@ -117,8 +117,7 @@ class Record:
     @property
     def size(self) -> int:
         """How many bytes the record takes in a binary list."""
-        lengths = 8 if self.template.is_legacy else 12
-        return lengths + len(self.template_digest) + len(self.template.name) + len(self.data)
+        return _frame_size(self.frame)
 
 
 def encode_record(record: Record) -> bytes:
@@ -133,8 +132,9 @@ def encode_record(record: Record) -> bytes:
 class RecordFramer:
     """Cuts a binary list that arrives in blocks into frames. Does no I/O and keeps at most one unfinished record.
 
-    Feed it the blocks in order and call :meth:`finish` after the last. Both raise MalformedRecord. Only the framing
-    and the template's name are checked here; the fields are checked when a :class:`Record` is asked for them.
+    Feed it the blocks in order and call :meth:`finish` after the last. Both raise MalformedRecord; the records before
+    a broken one are handed out first, wherever the blocks end. Only the framing and the template's name are checked
+    here; the fields are checked when a :class:`Record` is asked for them.
     """
 
     def __init__(self, layout: ListLayout, *, first: int = 0, offset: int = 0) -> None:
@@ -146,16 +146,26 @@ class RecordFramer:
         self._length = struct.Struct(f"{mark}I")
         self._rest = bytearray()
         self._need = 0
+        self._fault: MalformedRecord | None = None
 
     def feed(self, block: bytes) -> list[Frame]:
         """The frames that ``block`` completes. ``number`` and ``offset`` then stand after the last of them."""
+        if self._fault is not None:
+            raise self._fault
         if self._rest:
             self._rest += block
             if len(self._rest) < self._need:
                 return []
             block = bytes(self._rest)
             self._rest.clear()
-        frames, consumed = self._cut(block)
+        frames: list[Frame] = []
+        try:
+            consumed = self._cut(block, frames)
+        except MalformedRecord as error:
+            self._fault = error
+            if not frames:
+                raise
+            consumed = sum(map(_frame_size, frames))
         if consumed < len(block):
             self._rest += block[consumed:]
         self.number += len(frames)
@@ -164,6 +174,8 @@ class RecordFramer:
 
     def finish(self) -> None:
         """Say that the list ends here. Raises MalformedRecord if it ends within a record."""
+        if self._fault is not None:
+            raise self._fault
         if self._rest:
             raise MalformedRecord(
                 record=self.number,
@@ -172,11 +184,10 @@ class RecordFramer:
                 found=f"the end of the list after {len(self._rest)}",
             )
 
-    def _cut(self, block: bytes) -> tuple[list[Frame], int]:  # noqa: PLR0912 - one loop, for speed
-        """Frames of ``block`` and how many of its bytes they take. The one place that knows the framing."""
+    def _cut(self, block: bytes, frames: list[Frame]) -> int:  # noqa: PLR0912 - one loop, for speed
+        """Append the frames of ``block`` and return how many bytes they take. The one place that knows the framing."""
         unpack_head, head_size = self._head.unpack_from, self._head.size
         unpack_length = self._length.unpack_from
-        frames: list[Frame] = []
         append = frames.append
         known: dict[bytes, bool] = {}
         size = len(block)
@@ -184,7 +195,7 @@ class RecordFramer:
         while True:
             position = start + head_size
             if position > size:
-                return self._pause(frames, start, head_size)
+                return self._pause(start, head_size)
             pcr, digest, length = unpack_head(block, start)
             if pcr >= LIST_PCRS:
                 raise self._error(frames, start, f"a register below {LIST_PCRS}", str(pcr))
@@ -193,7 +204,7 @@ class RecordFramer:
                 raise self._error(frames, position - 4, wanted, f"a length of {length}")
             end = position + length
             if end + 4 > size:
-                return self._pause(frames, start, end + 4 - start)
+                return self._pause(start, end + 4 - start)
             name = block[position:end]
             legacy = known.get(name)
             if legacy is None:
@@ -204,7 +215,7 @@ class RecordFramer:
             if legacy:
                 position, end = end, end + codec.LEGACY_DIGEST_SIZE + 4
                 if end > size:
-                    return self._pause(frames, start, end - start)
+                    return self._pause(start, end - start)
                 (length,) = unpack_length(block, end - 4)
                 if length >= codec.LEGACY_NAME_SIZE:
                     wanted = f"a name of at most {codec.LEGACY_NAME_SIZE - 1} bytes"
@@ -218,18 +229,24 @@ class RecordFramer:
                 position = end + 4
                 end = position + length
             if end > size:
-                return self._pause(frames, start, end - start)
+                return self._pause(start, end - start)
             append((pcr, digest, name, block[position:end]))
             start = end
 
-    def _pause(self, frames: list[Frame], start: int, need: int) -> tuple[list[Frame], int]:
+    def _pause(self, start: int, need: int) -> int:
         self._need = need
-        return frames, start
+        return start
 
     def _error(self, frames: list[Frame], position: int, expected: str, found: str) -> MalformedRecord:
         return MalformedRecord(
             record=self.number + len(frames), offset=self.offset + position, expected=expected, found=found
         )
+
+
+def _frame_size(frame: Frame) -> int:
+    """How many bytes the frame takes in a binary list."""
+    _, digest, name, data = frame
+    return (8 if name == b"ima" else 12) + len(digest) + len(name) + len(data)
 
 
 def read_records(blocks: Iterable[bytes], layout: ListLayout, *, first: int = 0, offset: int = 0) -> Iterator[Record]:

@@ -1,6 +1,6 @@
 """Templates of the IMA measurement list: which fields a record has, by the name it carries.
 
-See the kernel's ``Documentation/security/IMA-templates.rst``. A template is one of nine built-in ones, or a custom
+See the kernel's ``Documentation/security/IMA-templates.rst``. A template is one of eight built-in ones, or a custom
 one that is named by its format string: field names joined by ``|``.
 """
 
