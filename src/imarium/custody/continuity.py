@@ -13,10 +13,11 @@ from imarium.custody.meta import LogStart
 from imarium.custody.overlap import overlaps
 from imarium.custody.proof import Proof, banks_of, prove
 from imarium.formats.lists import ListKind, detect_form
-from imarium.formats.records import ListLayout
+from imarium.formats.records import ListLayout, RecordFramer
+from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, HashAlgorithm
 
-__all__ = ["Continuity", "Verdict", "decide"]
+__all__ = ["Continuity", "Verdict", "decide", "registers_named"]
 
 _HEAD = 1 << 16
 
@@ -30,7 +31,7 @@ class Continuity:
 
     ``log`` is the log it continues, None if it begins a new one. ``overlap`` is how many bytes of it that log has
     already. ``state`` is the replay up to the log's end, None if its start is unknown. ``start`` and ``padded`` are
-    for the new log. ``reason`` is one line.
+    for the new log. ``reason`` is one line, ``registers`` are those that prove it.
     """
 
     log: Log | None
@@ -41,6 +42,16 @@ class Continuity:
     start: LogStart
     verdict: Verdict
     reason: str
+    registers: tuple[PcrIndex, ...] = ()
+
+
+def registers_named(log: Log | None, kernel: bytes) -> frozenset[PcrIndex]:
+    """The registers that records of the log or the kernel's list name, and IMA's own. Raises MalformedRecord."""
+    noted = log.noted_state if log else None
+    framer = RecordFramer(log.layout if log else _layout(kernel))
+    named = {PcrIndex(frame[0]) for frame in framer.feed(kernel)}
+    framer.finish()
+    return frozenset({IMA_PCR} | named | (noted.values.keys() if noted else set()))
 
 
 def decide(log: Log | None, kernel: bytes, values: RegisterValues, boot_id: str) -> Continuity:
@@ -62,15 +73,16 @@ def _continues(log: Log, kernel: bytes, values: RegisterValues, boot_id: str) ->
     padded = log.meta.padded
     state = log.end_state(banks_of(values))
     known = values if state else {}
-    doubt = "" if state else f"records before log {log.number:04} are missing, so no register can prove it"
+    doubt = "" if state else f"where log {log.number:04} begins is unknown, so no register can prove it"
     by_content: int | None = None
     for overlap in overlaps(log.tail(len(kernel)), kernel, log.layout, log.bytes - log.base):
         proof = _proof(kernel[overlap:], log.layout, state or ChainState(log.records), known, padded)
         if kernel and log.boot_id != boot_id and not proof.kernels:
             continue  # another kernel's list has its own boot aggregate behind what was carried over
         if proof.reached:
-            return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", _proved_by(proof))
-        if by_content is None and (overlap or not kernel or _nothing_left(log, boot_id)):
+            return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", *_proved_by(proof))
+        assumed = not proof.readable and _nothing_left(log, boot_id)
+        if by_content is None and (overlap or not kernel or assumed):
             by_content = overlap
             doubt = doubt or proof.doubt()
     if by_content is None:
@@ -88,18 +100,19 @@ def _begins(kernel: bytes, values: RegisterValues, layout: ListLayout) -> Contin
         again = _proof(kernel, layout, ChainState(), values, proof.missed_banks)
         if again.reached:
             proof, padded = again, proof.missed_banks
-    at_start = 0 in proof.kernels or proof.reached
-    start: LogStart = "reset" if at_start else "unknown"
     if proof.reached:
-        verdict: Verdict = "proven"
-        reason = _proved_by(proof)
-    elif not at_start:
-        verdict = "refused"
-        reason = "the kernel's list does not begin with a boot aggregate and continues no log: records are missing"
+        return Continuity(None, 0, ChainState(), layout, padded, "reset", "proven", *_proved_by(proof))
+    at_start = 0 in proof.kernels
+    verdict: Verdict = "refused"
+    if not at_start:
+        reason = (
+            "the kernel's list continues no log and has no boot aggregate: records are missing or were not extended"
+        )
     elif proof.readable:
-        verdict, reason = "refused", proof.doubt()
+        reason = proof.doubt()
     else:
         verdict, reason = "unproven", "no register can be read; the list begins with a boot aggregate"
+    start: LogStart = "reset" if at_start else "unknown"
     return Continuity(None, 0, ChainState() if at_start else None, layout, padded, start, verdict, reason)
 
 
@@ -114,8 +127,8 @@ def _nothing_left(log: Log, boot_id: str) -> bool:
     return log.boot_id == boot_id and (log.base == log.bytes or log.deletion_open)
 
 
-def _proved_by(proof: Proof) -> str:
-    return "replay reaches register " + ", ".join(str(pcr) for pcr in proof.registers)
+def _proved_by(proof: Proof) -> tuple[str, tuple[PcrIndex, ...]]:
+    return "replay reaches register " + ", ".join(str(pcr) for pcr in proof.registers), proof.registers
 
 
 def _layout(kernel: bytes) -> ListLayout:

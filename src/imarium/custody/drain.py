@@ -6,7 +6,7 @@ each record in the log, in the kernel, or in both, and tells which by content an
 
 from imarium.chain import RegisterValues
 from imarium.custody import durable
-from imarium.custody.continuity import Verdict
+from imarium.custody.continuity import Verdict, registers_named
 from imarium.custody.journal import Event
 from imarium.custody.log import Log
 from imarium.custody.proof import Proof, ReadRegisters, prove
@@ -86,7 +86,8 @@ class Drain:
                 return overlap, ""
             hook(Step.STAGED)
         staged = b"".join(self._held.staged())
-        values = self._registers()
+        current = b"".join(self._held.current())
+        values = self._registers(registers_named(log, staged + current))
         behind = max(0, overlap - len(staged))
         current = b"".join(self._held.current())[behind:]
         hook(Step.READ)

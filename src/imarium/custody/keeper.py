@@ -1,16 +1,15 @@
 """One run of custody: lock, recover, look at what the kernel has, keep it, and free it where that is safe."""
 
-from imarium.custody.continuity import Continuity, Verdict, decide
+from imarium.custody.continuity import Continuity, Verdict, decide, registers_named
 from imarium.custody.drain import Drain, refuse, store_and_prove
 from imarium.custody.journal import Event, now
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.result import KeepResult, Progress
-from imarium.custody.source import Method, Source, WantedMethod, choose_method
+from imarium.custody.source import Method, Source, WantedMethod, choose_method, read_all
 from imarium.custody.steps import Hook, Step, no_hook
 from imarium.custody.store import Store
-from imarium.formats.registers import PcrIndex
 
 __all__ = ["Keeper"]
 
@@ -64,7 +63,7 @@ class Keeper:
     def _prompt(self, log: Log | None) -> tuple[Progress | None, Verdict, str]:
         with self._source.hold() as held:
             staged = b"".join(held.staged())
-            values = self._registers()
+            values = self._registers(registers_named(log, staged + b"".join(held.current())))
             kernel = staged + b"".join(held.current())
             self._hook(Step.READ_ALL)
             found = decide(log, kernel, values, self._boot_id)
@@ -76,9 +75,8 @@ class Keeper:
             return progress, verdict, reason
 
     def _follow(self, log: Log | None) -> tuple[Progress | None, Verdict, str]:
-        values = self._registers()
-        with self._source.snapshot() as lists:
-            kernel = b"".join([*lists.staged, *lists.current])
+        values = self._registers(registers_named(log, read_all(self._source)))
+        kernel = read_all(self._source)
         self._hook(Step.READ_ALL)
         return self._keep_all(decide(log, kernel, values, self._boot_id), kernel)
 
@@ -105,19 +103,19 @@ class Keeper:
     def _open(self, found: Continuity) -> Progress:
         """The log to write to; a new one where none is continued."""
         if found.log is not None:
-            return Progress(found.log, found.state)
+            return Progress(found.log, found.state, found.registers)
         meta = LogMeta(found.layout.byte_order, now(), self._boot_id, found.start, found.reason, found.padded)
         log = self._store.begin(meta)
         if found.start == "unknown":
             log.note(Event.GAP, self._boot_id, base=0, detail=found.reason)
         self._hook(Step.CREATED)
-        return Progress(log, found.state)
+        return Progress(log, found.state, found.registers)
 
     def _result(self, method: Method, why: str, progress: Progress | None, verdict: Verdict, reason: str) -> KeepResult:
         if progress is None:
             return KeepResult(method, why, None, 0, 0, 0, 0, 0, 0, verdict, (), reason)
         log = progress.log
-        registers = self._compared(progress) if verdict == "proven" else ()
+        registers = progress.registers if verdict == "proven" else ()
         return KeepResult(
             method,
             why,
@@ -132,7 +130,3 @@ class Keeper:
             registers,
             reason,
         )
-
-    def _compared(self, progress: Progress) -> tuple[PcrIndex, ...]:
-        """The registers that have records in the log and can be read."""
-        return tuple(sorted(progress.start.values.keys() & self._registers().keys()))

@@ -58,6 +58,12 @@ class Log:
         """Whether the journal ends between keeping staged records and their deletion from the kernel."""
         return self.journal.last is not None and self.journal.last.event is Event.KEPT
 
+    @property
+    def noted_state(self) -> ChainState | None:
+        """The newest state in the journal: what was replayed when those records were kept."""
+        noted = self._checkpoint(lambda entry: entry.state is not None)
+        return noted.state if noted else None
+
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
         return durable.read_blocks(self.list_path, start, self.bytes if end is None else min(end, self.bytes))

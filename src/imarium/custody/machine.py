@@ -1,5 +1,6 @@
 """This machine: the running kernel's boot id, and the registers that its measurement list is extended into."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from imarium.chain import RegisterValues
@@ -14,6 +15,7 @@ __all__ = ["boot_id", "registers_of", "tpm_registers"]
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TPM = Path("/sys/class/tpm/tpm0")
+TPM_PCRS = 24
 
 
 def boot_id(path: Path = BOOT_ID) -> str:
@@ -32,12 +34,16 @@ def registers_of(directory: Path) -> ReadRegisters:
 
 
 def tpm_registers(root: Path = TPM) -> ReadRegisters:
-    """What reads the PCRs of a TPM as the kernel shows them. It raises MissingComponent or MalformedInput."""
+    """What reads the PCRs of a TPM as the kernel shows them. It raises MissingComponent or MalformedInput.
 
-    def read() -> RegisterValues:
+    A list can name registers that no TPM has; those are left out.
+    """
+
+    def read(registers: Collection[PcrIndex]) -> RegisterValues:
         values: dict[PcrIndex, dict[HashAlgorithm, bytes]] = {}
-        for bank, registers in read_sysfs(root).items():
-            for pcr, value in registers.items():
+        shown = [pcr for pcr in registers if pcr < TPM_PCRS]
+        for bank, by_index in read_sysfs(root, shown).items():
+            for pcr, value in by_index.items():
                 values.setdefault(pcr, {})[bank] = value
         return values
 

@@ -4,7 +4,7 @@ A register read after records were staged stands for all of them, because the ke
 lock. The list that is read after the register can be ahead of it, never behind.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from imarium.chain import ChainState, RegisterValues, Replay
@@ -14,13 +14,13 @@ from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
 __all__ = ["Proof", "ReadRegisters", "banks_of", "no_registers", "prove"]
 
-ReadRegisters = Callable[[], RegisterValues]
-"""Reads the registers of the root of trust as they are now; empty where none can be read."""
+ReadRegisters = Callable[[Collection[PcrIndex]], RegisterValues]
+"""Reads the named registers of the root of trust as they are now, as far as they can be read."""
 
 _DEFAULT_BANKS = (SHA1, SHA256)
 
 
-def no_registers() -> RegisterValues:
+def no_registers(_registers: Collection[PcrIndex]) -> RegisterValues:
     """For sources whose registers cannot be read."""
     return {}
 

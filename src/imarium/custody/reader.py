@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imarium.chain import ChainState
-from imarium.custody.continuity import Verdict, decide
+from imarium.custody.continuity import Verdict, decide, registers_named
 from imarium.custody.log import Log
 from imarium.custody.proof import ReadRegisters, no_registers
-from imarium.custody.source import Source
+from imarium.custody.source import Source, read_all
 from imarium.custody.store import Store
 from imarium.errors import UsageError
 from imarium.formats.records import ListLayout
@@ -22,14 +22,14 @@ class Whole:
     """One life of the registers at one moment: the kept records and those still in the kernel behind them.
 
     ``log`` is None if nothing of this life is kept yet; then ``pending`` is all of it. ``records`` is how many are
-    kept, in ``bytes`` bytes; ``pending`` are the bytes of the records from that number on. ``verdict`` and ``reason`` say on what grounds
-    the one continues the other.
+    kept, in ``size`` bytes; ``pending`` are the bytes of the records from that number on. ``verdict`` and ``reason``
+    say on what grounds the one continues the other.
     """
 
     log: Log | None
     layout: ListLayout
     records: int
-    bytes: int
+    size: int
     pending: bytes
     verdict: Verdict
     reason: str
@@ -37,7 +37,7 @@ class Whole:
     def blocks(self, first: int = 0) -> Iterator[bytes]:
         """The binary list from record ``first`` on, which must be kept or the first pending. Raises UsageError."""
         if self.log is not None:
-            yield from self.log.blocks(self.log.offset_of(first), self.bytes)
+            yield from self.log.blocks(self.log.offset_of(first), self.size)
         yield self.pending
 
     def state_at(self, number: int, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState:
@@ -67,9 +67,8 @@ class Custody:
         """
         with self.store.lock(shared=True):
             log = self.store.newest()
-            values = registers()
-            with source.snapshot() as lists:
-                kernel = b"".join([*lists.staged, *lists.current])
+            values = registers(registers_named(log, read_all(source)))
+            kernel = read_all(source)
             found = decide(log, kernel, values, boot_id)
         records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
         return Whole(found.log, found.layout, records, size, kernel[found.overlap :], found.verdict, found.reason)

@@ -50,10 +50,14 @@ class KeepResult:
 
 @dataclass(slots=True)
 class Progress:
-    """What a run has done so far. ``state`` is the replay up to the log's end, None if its start is unknown."""
+    """What a run has done so far. ``state`` is the replay up to the log's end, None if its start is unknown.
+
+    ``registers`` are those that prove the log.
+    """
 
     log: Log
     state: ChainState | None
+    registers: tuple[PcrIndex, ...] = ()
     kept_records: int = 0
     kept_bytes: int = 0
     freed_records: int = 0
@@ -66,6 +70,7 @@ class Progress:
 
     def count(self, proof: Proof, size: int) -> None:
         """Count what was just kept."""
+        self.registers = proof.registers or self.registers
         self.log.grow(proof.records, size)
         self.kept_records += proof.records
         self.kept_bytes += size

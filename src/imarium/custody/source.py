@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from imarium.errors import MissingComponent
 
-__all__ = ["HeldLists", "Lists", "Method", "Source", "WantedMethod", "choose_method"]
+__all__ = ["HeldLists", "Lists", "Method", "Source", "WantedMethod", "choose_method", "read_all"]
 
 Method = Literal["prompt", "follow"]
 """``prompt`` stages, keeps and deletes in one go; ``follow`` keeps what is new and deletes nothing."""
@@ -57,6 +57,12 @@ class Source(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Lists]:
         """Both lists at one moment."""
+
+
+def read_all(source: Source) -> bytes:
+    """All that the kernel has: the staged and then the current records, at one moment."""
+    with source.snapshot() as lists:
+        return b"".join([*lists.staged, *lists.current])
 
 
 def choose_method(source: Source, wanted: WantedMethod) -> tuple[Method, str]:

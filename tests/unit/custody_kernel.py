@@ -1,0 +1,96 @@
+"""A kernel's measurement lists in memory, behind the protocol of the securityfs client; and registers to go with it."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from imarium.chain import ChainState, RegisterValues, replay
+from imarium.formats.fields import join_fields
+from imarium.formats.records import ListLayout, Record, encode_record
+from imarium.formats.registers import IMA_PCR, PcrIndex
+from imarium.formats.templates import template
+from imarium.hashes import SHA1, SHA256
+from imarium.securityfs import AlreadyStaged, NothingToDelete, NothingToStage, Snapshot
+
+LAYOUT = ListLayout()
+
+
+def record(name: str, pcr: int = 10) -> bytes:
+    """A good record of a file with this name."""
+    found = template(b"ima-ng")
+    assert found is not None
+    fields = (b"sha256:\0" + SHA256.digest(name.encode()), name.encode() + b"\0")
+    data = join_fields(found, fields, "little")
+    digest = LAYOUT.template_digest(found, data)
+    return encode_record(Record(0, 0, PcrIndex(pcr), digest, found, data, LAYOUT))
+
+
+def records(*names: str) -> bytes:
+    return b"".join(map(record, names))
+
+
+@dataclass
+class Kernel:
+    """Lists and registers. ``staging`` says whether this kernel has the staging files."""
+
+    current_list: bytes = b""
+    staged_list: bytes = b""
+    staging: bool = True
+    deletable: bool = True
+    state: ChainState = field(default_factory=ChainState)
+    freed: list[bytes] = field(default_factory=list)
+
+    def measure(self, *names: str, pcr: int = 10, extend: bool = True) -> None:
+        added = b"".join(record(name, pcr) for name in names)
+        self.current_list += added
+        if extend:
+            self.state = replay([added], LAYOUT, start=self.state).state
+
+    def boot(self) -> None:
+        """Begin a new life: registers reset, lists empty but for the boot aggregate."""
+        self.current_list = self.staged_list = b""
+        self.state = ChainState()
+        self.measure("boot_aggregate")
+
+    def kexec(self) -> None:
+        """Go on in a new kernel, which adds its boot aggregate to what it was given."""
+        self.current_list, self.staged_list = self.staged_list + self.current_list, b""
+        self.measure("boot_aggregate")
+
+    def registers(self, wanted: Collection[PcrIndex]) -> RegisterValues:
+        return {p: {bank: self.state.value(p, bank) for bank in (SHA1, SHA256)} for p in wanted if p == IMA_PCR}
+
+    @property
+    def has_staging(self) -> bool:
+        return self.staging
+
+    def can_delete(self) -> bool:
+        return self.staging and self.deletable
+
+    def staged(self) -> Iterator[bytes]:
+        return iter([self.staged_list] if self.staged_list else [])
+
+    def current(self) -> Iterator[bytes]:
+        half = len(self.current_list) // 2
+        return iter([part for part in (self.current_list[:half], self.current_list[half:]) if part])
+
+    def stage(self) -> None:
+        if self.staged_list:
+            raise AlreadyStaged("staged")
+        if not self.current_list:
+            raise NothingToStage("empty")
+        self.staged_list, self.current_list = self.current_list, b""
+
+    def delete_staged(self) -> None:
+        if not self.staged_list:
+            raise NothingToDelete("empty")
+        self.freed.append(self.staged_list)
+        self.staged_list = b""
+
+    @contextmanager
+    def hold(self) -> Iterator["Kernel"]:
+        yield self
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        yield Snapshot(self.staged(), self.current())

@@ -1,0 +1,328 @@
+"""Custody over a simulated kernel: continuity, crashes at every step, refusals."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from imarium.chain import replay
+from imarium.custody import Custody, Event, Hook, Keeper, KeepResult, ReadRegisters, Step, Store, no_registers
+from imarium.custody.steps import kill_at
+from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.records import read_records
+from imarium.formats.registers import IMA_PCR
+from imarium.hashes import SHA1, SHA256
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.unit.custody_kernel import LAYOUT, Kernel, record, records
+
+
+class Died(Exception):
+    """The simulated kill."""
+
+
+def dying_at(step: Step) -> Hook:
+    def hook(reached: Step) -> None:
+        if reached is step:
+            raise Died
+
+    return hook
+
+
+class Host:
+    """A kernel, its boot id, and a store."""
+
+    def __init__(self, path: Path, *, tpm: bool = True, staging: bool = True) -> None:
+        self.path = path / "store"
+        self.kernel = Kernel(staging=staging)
+        self.kernel.boot()
+        self.boot_id = "first"
+        self.registers: ReadRegisters = self.kernel.registers if tpm else no_registers
+
+    def keep(self, method: Literal["auto", "prompt", "follow"] = "auto", hook: Hook = lambda _step: None) -> KeepResult:
+        store = Store(self.path, create=True)
+        return Keeper(store, self.kernel, boot_id=self.boot_id, registers=self.registers, hook=hook).once(method)
+
+    def names(self, number: int | None = None) -> list[str]:
+        return [(r.name or b"").decode() for r in Store(self.path).log(number).records_from(0)]
+
+    def whole(self) -> list[str]:
+        whole = Custody(self.path).whole(self.kernel, boot_id=self.boot_id, registers=self.registers)
+        return [(r.name or b"").decode() for r in read_records(whole.blocks(), LAYOUT)]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.fixture(params=[True, False], ids=["tpm", "no-tpm"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
+    return Host(tmp_path, tpm=bool(request.param))
+
+
+def test_prompt_keeps_proves_and_frees(host: Host) -> None:
+    host.kernel.measure("a", "b")
+    result = host.keep()
+    assert (result.method, result.verdict, result.registers) == ("prompt", "proven", (IMA_PCR,))
+    assert (result.kept_records, result.freed_records, result.records) == (3, 3, 3)
+    assert host.kernel.freed == [records("boot_aggregate", "a", "b")]
+    assert host.kernel.current_list == host.kernel.staged_list == b""
+    host.kernel.measure("c")
+    assert host.keep().records == 4
+    assert (host.path / "logs/0000/list").read_bytes() == records("boot_aggregate", "a", "b", "c")
+
+
+def test_without_a_register_it_frees_and_says_unproven(tmp_path: Path) -> None:
+    host = Host(tmp_path, tpm=False)
+    result = host.keep()
+    assert (result.verdict, result.registers, result.freed_records) == ("unproven", (), 1)
+    host.kernel.measure("a")
+    assert (host.keep().verdict, host.names()) == ("unproven", ["boot_aggregate", "a"])
+
+
+def test_follow_keeps_what_is_new_and_frees_nothing(either: Host) -> None:
+    either.kernel.measure("a")
+    first = either.keep("follow")
+    either.kernel.measure("b")
+    second = either.keep("follow")
+    assert (first.kept_records, second.kept_records, second.freed_records) == (2, 1, 0)
+    assert either.names() == ["boot_aggregate", "a", "b"]
+    assert either.kernel.freed == []
+    assert either.keep("follow").kept_records == 0
+
+
+def test_prompt_after_follow_frees_what_was_followed(either: Host) -> None:
+    either.kernel.measure("a")
+    either.keep("follow")
+    either.kernel.measure("b")
+    result = either.keep("prompt")
+    assert (result.kept_records, result.freed_records) == (1, 3)
+    assert either.names() == ["boot_aggregate", "a", "b"]
+
+
+def test_auto_says_why(tmp_path: Path) -> None:
+    host = Host(tmp_path, staging=False)
+    assert (host.keep().method, host.keep().method_reason) == ("follow", "the kernel has no staging files")
+    with pytest.raises(MissingComponent, match="no staging"):
+        host.keep("prompt")
+    host.kernel.staging, host.kernel.deletable = True, False
+    assert host.keep().method_reason == "the staging files may not be opened for write"
+
+
+STEPS = list(Step)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("meanwhile", [(), ("m",)], ids=["idle", "busy"])
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_a_run_that_dies_at_any_step_loses_and_doubles_nothing(
+    either: Host, step: Step, meanwhile: tuple[str, ...], method: Literal["prompt", "follow"]
+) -> None:
+    either.kernel.measure("a")
+    if step is not Step.CREATED:
+        either.keep(method)
+    either.kernel.measure("b", "c")
+    reached = True
+    try:
+        either.keep(method, dying_at(step))
+        reached = False
+    except Died:
+        pass
+    assert reached or (method == "follow" and step in {Step.INTENT, Step.STAGED, Step.READ, Step.DELETED})
+    either.kernel.measure(*meanwhile)
+    assert either.whole() == ["boot_aggregate", "a", "b", "c", *meanwhile]
+    assert either.keep(method).verdict == ("proven" if either.registers == either.kernel.registers else "unproven")
+    assert either.names() == ["boot_aggregate", "a", "b", "c", *meanwhile]
+    assert either.whole() == ["boot_aggregate", "a", "b", "c", *meanwhile]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_freed_was_journaled_before(host: Host, step: Step) -> None:
+    host.kernel.measure("a")
+    with pytest.raises(Died):
+        host.keep("prompt", dying_at(step))
+    freed = STEPS.index(step) >= STEPS.index(Step.DELETED)
+    assert host.kernel.freed == ([records("boot_aggregate", "a")] if freed else [])
+    journaled = STEPS.index(step) >= STEPS.index(Step.JOURNALED)
+    kept = host.names() if Store(host.path).numbers else []
+    assert kept == (["boot_aggregate", "a"] if journaled else [])
+
+
+def test_a_reset_begins_a_new_log_though_the_lists_begin_alike(either: Host) -> None:
+    either.kernel.measure("a")
+    either.keep("follow")
+    either.kernel.boot()
+    either.kernel.measure("a", "b")
+    either.boot_id = "second"
+    assert either.keep("follow").log == 1
+    assert (either.names(0), either.names(1)) == (["boot_aggregate", "a"], ["boot_aggregate", "a", "b"])
+
+
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_a_kexec_goes_on_in_the_same_log(either: Host, method: Literal["prompt", "follow"]) -> None:
+    either.kernel.measure("a")
+    either.keep("follow")
+    either.kernel.measure("b")
+    either.kernel.kexec()
+    either.boot_id = "second"
+    either.kernel.measure("a")
+    assert either.keep(method).log == 0
+    assert either.names() == ["boot_aggregate", "a", "b", "boot_aggregate", "a"]
+
+
+def test_a_kexec_after_everything_was_freed_is_proved_by_the_register(host: Host) -> None:
+    host.keep()
+    host.kernel.kexec()
+    host.boot_id = "second"
+    assert (host.keep().log, host.names()) == (0, ["boot_aggregate", "boot_aggregate"])
+
+
+def test_records_repeated_after_deletion_are_kept_twice(either: Host) -> None:
+    either.kernel.measure("a")
+    either.keep()
+    either.kernel.measure("a", "b")
+    either.keep()
+    assert either.names() == ["boot_aggregate", "a", "a", "b"]
+
+
+def test_records_staged_by_others_are_kept_and_freed(either: Host) -> None:
+    either.keep()
+    either.kernel.measure("a")
+    either.kernel.stage()
+    either.kernel.measure("b")
+    result = either.keep()
+    assert (result.kept_records, result.freed_records, either.names()) == (2, 2, ["boot_aggregate", "a", "b"])
+
+
+def test_a_register_that_is_not_reached_frees_nothing_and_keeps_all(host: Host) -> None:
+    host.keep()
+    host.kernel.measure("a")
+    host.kernel.measure("failed", extend=False)
+    host.kernel.measure("b")
+    for kept in (3, 0):
+        result = host.keep()
+        assert (result.verdict, result.kept_records, result.freed_records) == ("refused", kept, 0)
+        assert ("were not extended" if kept else "no register can prove it") in result.reason
+    assert len(host.kernel.freed) == 1
+    assert host.kernel.staged_list == b""
+    assert (host.names(0), host.names(1)) == (["boot_aggregate"], ["a", "failed", "b"])
+
+
+def test_a_list_that_is_ahead_of_the_register_for_good_is_not_freed(host: Host) -> None:
+    host.kernel.measure("failed", extend=False)
+    result = host.keep()
+    assert result.verdict == "refused"
+    assert "stands for 1 records only" in result.reason
+    assert host.kernel.freed == []
+    assert host.names() == ["boot_aggregate", "failed"]
+    assert host.keep().verdict == "refused"
+    assert host.names() == ["boot_aggregate", "failed"]
+
+
+def test_records_deleted_by_others_are_a_gap(host: Host) -> None:
+    host.keep()
+    host.kernel.measure("lost")
+    host.kernel.stage()
+    host.kernel.delete_staged()
+    host.kernel.measure("b")
+    assert host.keep().verdict == "refused"
+    host.kernel.measure("c")
+    result = host.keep()
+    assert (result.verdict, result.log, result.freed_records) == ("refused", 1, 0)
+    log = Store(host.path).log()
+    assert (log.meta.start, host.names()) == ("unknown", ["b", "c"])
+    assert Event.GAP in {entry.event for entry in log.journal.entries}
+    with pytest.raises(RefusedOperation, match="no known start"):
+        log.state_at(1)
+    host.kernel.boot()
+    host.boot_id = "second"
+    assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate"])
+
+
+def test_an_empty_kernel_whose_register_moved_on_is_refused(host: Host) -> None:
+    host.keep()
+    host.kernel.measure("lost")
+    host.kernel.stage()
+    host.kernel.delete_staged()
+    assert [host.keep().verdict, host.keep().verdict] == ["refused", "refused"]
+    events = [entry.event for entry in Store(host.path).log().journal.entries]
+    assert events.count(Event.REFUSED) == 1
+
+
+def test_a_record_whose_digest_is_not_its_datas_is_never_freed(either: Host) -> None:
+    bad = bytearray(record("bad"))
+    bad[4] ^= 1
+    either.keep()
+    either.kernel.current_list = bytes(bad)
+    either.kernel.state = replay([bytes(bad)], LAYOUT, start=either.kernel.state).state
+    result = either.keep()
+    assert (result.verdict, "template digest" in result.reason) == ("refused", True)
+    assert either.kernel.staged_list + either.kernel.current_list == bytes(bad)
+
+
+def test_a_kernel_list_that_cannot_be_read_leaves_all_as_it_is(host: Host) -> None:
+    host.keep()
+    host.kernel.current_list = record("a")[:-3]
+    with pytest.raises(MalformedRecord):
+        host.keep()
+    assert host.names() == ["boot_aggregate"]
+
+
+def test_a_register_beside_ten_must_be_reached_too(host: Host) -> None:
+    host.registers = lambda wanted: {p: {SHA1: host.kernel.state.value(p, SHA1)} for p in wanted}
+    host.kernel.measure("x", pcr=11)
+    assert host.keep().registers == (10, 11)
+    host.kernel.measure("y", pcr=11, extend=False)
+    host.kernel.measure("z")
+    assert host.keep().verdict == "refused"
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:40] + b"?" + data[41:]])
+def test_a_kept_list_that_was_changed_is_an_error(host: Host, change: Callable[[bytes], bytes]) -> None:
+    host.keep()
+    path = host.path / "logs/0000/list"
+    path.write_bytes(change(path.read_bytes()))
+    host.kernel.measure("a")
+    with pytest.raises((MalformedInput, MissingComponent)):
+        host.keep()
+    assert host.kernel.current_list == record("a")
+
+
+def test_state_and_records_from_any_number(host: Host) -> None:
+    host.kernel.measure("a")
+    host.keep()
+    host.kernel.measure("b", "c")
+    host.keep()
+    log = Custody(host.path).log()
+    for number in range(5):
+        data = b"".join(log.blocks(log.offset_of(number)))
+        assert [r.number for r in log.records_from(number)] == list(range(number, 4))
+        state = log.state_at(number)
+        assert replay([data], LAYOUT, start=state).state.values == host.kernel.state.values
+    assert [r.name for r in log.records_from(1, 2)] == [b"a", b"b"]
+    assert set(log.state_at(2, [SHA256]).values[IMA_PCR]) == {SHA256}
+    with pytest.raises(UsageError, match="no record 5"):
+        log.records_from(5)
+
+
+def test_what_is_pending_follows_what_is_kept(host: Host) -> None:
+    host.keep()
+    host.kernel.measure("a")
+    host.kernel.stage()
+    host.kernel.measure("b")
+    whole = Custody(host.path).whole(host.kernel, boot_id="first", registers=host.registers)
+    assert (whole.records, whole.pending, whole.verdict) == (1, records("a", "b"), "proven")
+    assert b"".join(whole.blocks(1)) == records("a", "b")
+    assert whole.log is not None
+    assert whole.state_at(1) == whole.log.end_state()
+    assert host.kernel.freed == [record("boot_aggregate")]
+
+
+def test_hooks_are_named() -> None:
+    with pytest.raises(UsageError, match="no step 'nowhere'"):
+        kill_at("nowhere")
+    kill_at(None)(Step.DONE)

@@ -1,0 +1,189 @@
+"""The store on disk: torn tails, damage, permissions, and the lock between processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imarium.chain import ChainState
+from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy
+from imarium.custody.journal import Journal
+from imarium.custody.meta import read_meta
+from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.hashes import SHA384
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.unit.custody_kernel import Kernel, record, records
+
+
+def meta() -> LogMeta:
+    return LogMeta("little", "2026-01-01T00:00:00+00:00", "boot", "reset", "test", frozenset({SHA384}))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store", create=True)
+
+
+@pytest.fixture
+def log(store: Store) -> Log:
+    """A log with two kept records."""
+    log = store.begin(meta())
+    data = records("boot_aggregate", "a")
+    log.list_path.write_bytes(data)
+    log.grow(2, len(data))
+    log.note(Event.KEPT, "boot", base=0)
+    return log
+
+
+def test_modes_and_names(store: Store, log: Log) -> None:
+    assert {path.name for path in log.directory.iterdir()} == {"list", "journal", "meta.json"}
+    assert store.path.stat().st_mode & 0o777 == 0o700
+    assert log.directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in log.directory.iterdir()} == {0o600}
+    assert store.numbers == (0,)
+    assert store.begin(meta()).number == 1
+
+
+def test_a_store_that_others_can_change_is_refused(store: Store) -> None:
+    store.path.chmod(0o770)
+    with pytest.raises(RefusedOperation, match="others may write"):
+        Store(store.path)
+
+
+def test_a_store_of_another_user_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: store.path.stat().st_uid + 1)
+    with pytest.raises(RefusedOperation, match="belongs to user"):
+        Store(store.path)
+
+
+def test_no_store_and_no_log(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(MissingComponent, match="no store"):
+        Store(tmp_path / "elsewhere")
+    with pytest.raises(MissingComponent, match="nothing is kept"):
+        store.log()
+    store.begin(meta())
+    with pytest.raises(UsageError, match="no log 7"):
+        store.log(7)
+
+
+def test_a_log_half_begun_is_swept(store: Store) -> None:
+    (store.path / "logs" / ".new-0000").mkdir()
+    (store.path / "logs" / ".new-0000" / "list").write_bytes(b"x")
+    assert store.numbers == ()
+    store.sweep()
+    assert list((store.path / "logs").iterdir()) == []
+
+
+def test_meta_goes_round_and_damage_is_seen(log: Log) -> None:
+    path = log.directory / "meta.json"
+    assert read_meta(path) == meta()
+    text = path.read_text()
+    for damaged in (text.replace("reset", "unknown"), text[:20], "[]", text.replace('"version": 1', '"version": 2')):
+        path.write_text(damaged)
+        with pytest.raises(MalformedInput):
+            read_meta(path)
+
+
+@pytest.mark.parametrize("cut", range(1, len(record("torn")) + 1))
+def test_a_torn_tail_is_cut_to_whole_records(log: Log, cut: int) -> None:
+    with log.list_path.open("ab") as file:
+        file.write((record("b") + record("torn"))[: len(record("b")) + cut - 1])
+    again = Log(log.directory)
+    assert again.records == 2
+    again.recover()
+    assert again.records == 3
+    assert log.list_path.read_bytes() == records("boot_aggregate", "a", "b")
+    assert (Log(log.directory).records, Log(log.directory).boot_id) == (3, "boot")
+
+
+def test_a_record_with_a_wrong_digest_is_cut(log: Log) -> None:
+    bad = bytearray(record("b"))
+    bad[-2] ^= 1
+    with log.list_path.open("ab") as file:
+        file.write(bytes(bad) + record("c"))
+    again = Log(log.directory)
+    assert again.recover() == len(bad) + len(record("c"))
+    assert (again.records, log.list_path.read_bytes()) == (2, records("boot_aggregate", "a"))
+
+
+def test_a_list_shorter_than_journaled_is_an_error(log: Log) -> None:
+    os.truncate(log.list_path, 10)
+    with pytest.raises(MissingComponent, match="were kept; restore it"):
+        Log(log.directory)
+
+
+def journal_of(path: Path) -> Path:
+    path.write_bytes(b"")
+    journal = Journal(path)
+    for number in range(3):
+        journal.append(Entry(Event.KEPT, "now", "boot", number, number * 10, 0, ChainState(number), "é"))
+    return path
+
+
+def test_a_journal_torn_at_any_byte_of_its_last_line_is_mended(tmp_path: Path) -> None:
+    path = journal_of(tmp_path / "journal")
+    whole = path.read_bytes()
+    start = whole[:-1].rindex(b"\n") + 1
+    for end in range(start, len(whole)):
+        path.write_bytes(whole[:end] + bytes(end % 3))
+        journal = Journal(path)
+        assert [entry.records for entry in journal.entries] == [0, 1]
+        journal.repair()
+        journal.append(Entry(Event.DELETED, "now", "boot", 9, 90, 90))
+        assert [entry.records for entry in Journal(path).entries] == [0, 1, 9]
+    path.write_bytes(whole)
+    assert Journal(path).entries == [
+        Entry(Event.KEPT, "now", "boot", number, number * 10, 0, ChainState(number), "é") for number in range(3)
+    ]
+
+
+def test_a_journal_damaged_before_its_last_line_is_an_error(tmp_path: Path) -> None:
+    path = journal_of(tmp_path / "journal")
+    lines = path.read_bytes().splitlines(keepends=True)
+    document = json.loads(lines[1])
+    document["records"] = 7
+    changed = json.dumps(document).encode() + b"\n"
+    for damaged in (
+        [lines[0], changed, lines[2]],
+        [lines[0], b"\n", lines[2]],
+        [lines[1], lines[2]],
+        [b"{}\n", *lines],
+    ):
+        path.write_bytes(b"".join(damaged))
+        with pytest.raises(MalformedInput, match="journal"):
+            Journal(path)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from imarium.custody import Store
+with Store(Path(sys.argv[1])).lock(shared=sys.argv[2] == "shared"):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["alone", "shared"])
+def test_a_second_process_is_refused_and_told_who_is_there(store: Store, how: str) -> None:
+    kernel = Kernel()
+    kernel.boot()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(store.path), how], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        with pytest.raises(StoreBusy, match=f"process {holder.pid}"):
+            Keeper(store, kernel, boot_id="boot").once()
+        if how == "shared":
+            with store.lock(shared=True):
+                pass
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert Keeper(store, kernel, boot_id="boot").once().kept_records == 1
