@@ -77,6 +77,7 @@ def read_frames(blocks: Iterable[bytes], form: ListForm, *, first: int = 0) -> I
 def _frames(blocks: Iterable[bytes], framer: RecordFramer) -> Iterator[Sequence[Frame]]:
     for block in blocks:
         yield framer.feed(block)
+        framer.check()
     framer.finish()
 
 

@@ -150,8 +150,7 @@ class RecordFramer:
 
     def feed(self, block: bytes) -> list[Frame]:
         """The frames that ``block`` completes. ``number`` and ``offset`` then stand after the last of them."""
-        if self._fault is not None:
-            raise self._fault
+        self.check()
         if self._rest:
             self._rest += block
             if len(self._rest) < self._need:
@@ -172,10 +171,14 @@ class RecordFramer:
         self.offset += consumed
         return frames
 
-    def finish(self) -> None:
-        """Say that the list ends here. Raises MalformedRecord if it ends within a record."""
+    def check(self) -> None:
+        """Raise MalformedRecord if the record after the last frame handed out is broken."""
         if self._fault is not None:
             raise self._fault
+
+    def finish(self) -> None:
+        """Say that the list ends here. Raises MalformedRecord if it ends within a record."""
+        self.check()
         if self._rest:
             raise MalformedRecord(
                 record=self.number,
@@ -261,4 +264,5 @@ def read_records(blocks: Iterable[bytes], layout: ListLayout, *, first: int = 0,
             yield record
             number += 1
             position += record.size
+        framer.check()
     framer.finish()
