@@ -1,7 +1,7 @@
 # What there is to do; `make` alone prints it.
 
 PYTEST := .venv/bin/python -m pytest
-SOURCES := src tests bench vm demo
+SOURCES := src tests bench demo vm vm/run vm/build-kernel
 
 .PHONY: help setup demo test lint unit real vm fuzz bench clean
 

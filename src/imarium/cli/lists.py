@@ -23,8 +23,9 @@ from imarium.hashes import HashAlgorithm
 
 __all__ = ["ByteOrderOption", "DigestOption", "FormOption", "ListArgument", "ListFile", "ListOptions"]
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 HEAD = 1 << 16
+LONG = 1 << 23
 _GZIP_MAGIC = b"\x1f\x8b"
 _SUFFIX = re.compile(r"_runtime_measurements_(?P<bank>[a-z0-9_-]+?)(?:_staged)?(?:\..*)?$")
 
@@ -135,7 +136,7 @@ def _progress(stack: ExitStack, raw: IO[bytes]) -> Callable[[IO[bytes]], None]:
         return _no_progress
     size = raw.seek(0, 2)
     raw.seek(0)
-    if size < 8 * BLOCK:
+    if size < LONG:
         return _no_progress
     columns = (
         TextColumn("{task.description}"),

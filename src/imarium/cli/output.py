@@ -2,10 +2,14 @@
 
 import json
 import sys
+from typing import TextIO
 
 from rich.console import Console
 
 __all__ = ["console", "emit_json", "progress_console"]
+
+_UNBROKEN = 4096
+"""Columns where there is no terminal: wider than any line, so that none is broken."""
 
 
 def emit_json(document: object) -> None:
@@ -15,10 +19,16 @@ def emit_json(document: object) -> None:
 
 
 def console() -> Console:
-    """A console on standard output: colours and tables on a terminal, plain text elsewhere."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """A console on standard output: colours and tables on a terminal, plain unbroken lines elsewhere."""
+    return _console(sys.stdout)
 
 
 def progress_console() -> Console:
     """A console on standard error, where progress bars and warnings go."""
-    return Console(stderr=True, highlight=False)
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    if stream.isatty():
+        return Console(file=stream, highlight=False)
+    return Console(file=stream, highlight=False, soft_wrap=True, width=_UNBROKEN)
