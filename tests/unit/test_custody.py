@@ -198,6 +198,20 @@ def test_records_staged_by_others_are_kept_and_freed(either: Host) -> None:
     assert (result.kept_records, result.freed_records, either.names()) == (2, 2, ["boot_aggregate", "a", "b"])
 
 
+def test_what_was_followed_over_both_lists_is_freed_list_by_list(either: Host) -> None:
+    either.kernel.measure("a")
+    either.kernel.stage()
+    either.kernel.measure("b")
+    either.keep("follow")
+    with pytest.raises(Died):
+        either.keep("prompt", dying_at(Step.DELETED))
+    either.kernel.measure("c")
+    result = either.keep("prompt")
+    assert (result.kept_records, result.freed_records) == (1, 2)
+    assert either.kernel.freed == [records("boot_aggregate", "a"), records("b", "c")]
+    assert either.names() == ["boot_aggregate", "a", "b", "c"]
+
+
 def test_a_register_that_is_not_reached_frees_nothing_and_keeps_all(host: Host) -> None:
     host.keep()
     host.kernel.measure("a")

@@ -1,0 +1,140 @@
+"""``imarium keep`` and ``imarium log`` over a plain directory: a kernel without staging."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imarium import cli
+from imarium.custody import KILL_VARIABLE
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.unit.custody_kernel import record, records
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    directory = tmp_path / "ima"
+    directory.mkdir()
+    (directory / "binary_runtime_measurements").write_bytes(records("boot_aggregate", "/bin/a", "/bin/b\nc"))
+    return directory
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run a command with the test's store; its exit status, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["imarium", *map(str, arguments), "--store", str(tmp_path / "store")])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert err.count("\n") <= 1
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+def test_keep_says_what_it_did(run: Run, source: Path) -> None:
+    status, out, _ = run("keep", "--once", "--json", "--source", source)
+    assert status == 0
+    result = json.loads(out)
+    assert (
+        result["kept"]
+        == result["total"]
+        == {"records": 3, "bytes": len(records("boot_aggregate", "/bin/a", "12345678"))}
+    )
+    assert result["freed"] == {"records": 0, "bytes": 0}
+    assert (result["method"], result["verdict"], result["registers"], result["log"]) == ("follow", "unproven", [], 0)
+    status, out, _ = run("keep", "--once", "--source", source)
+    assert status == 0
+    assert "kept     0 records, 0 bytes" in out
+    assert "follow: the kernel has no staging files" in out
+    assert "log      0000: 3 records" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("keep",), 2, "give --once"),
+        (("keep", "--once", "--method", "trim"), 2, "unknown method 'trim'"),
+        (("keep", "--once", "--method", "prompt", "--source", "."), 4, "no staging"),
+        (("keep", "--once", "--source", "nowhere"), 4, "not there"),
+        (("log", "list"), 4, "no store there"),
+        (("log", "export", "--format", "xml"), 2, "unknown format 'xml'"),
+        (("log", "read", "--json", "--to", "ascii"), 2, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    run: Run, source: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    monkeypatch.chdir(source)
+    code, out, err = run(*arguments)
+    assert (code, out) == (status, "")
+    assert message in err
+
+
+def test_a_malformed_list_and_a_damaged_log_are_status_3(run: Run, source: Path, tmp_path: Path) -> None:
+    assert run("keep", "--once", "--source", source)[0] == 0
+    path = source / "binary_runtime_measurements"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert run("keep", "--once", "--source", source)[0] == 3
+    path.write_bytes(whole + record("more"))
+    (tmp_path / "store/logs/0000/meta.json").write_text("{}")
+    assert run("keep", "--once", "--source", source)[0] == 3
+
+
+def test_an_unknown_step_to_die_at_is_a_usage_error(run: Run, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KILL_VARIABLE, "nowhere")
+    status, _, err = run("keep", "--once", "--source", source)
+    assert status == 2
+    assert "steps are locked, recovered, read-all" in err
+
+
+def test_a_list_with_an_unknown_beginning_is_refused_and_kept(run: Run, source: Path) -> None:
+    (source / "binary_runtime_measurements").write_bytes(records("/bin/a"))
+    status, out, err = run("keep", "--once", "--json", "--source", source)
+    assert status == 1
+    assert json.loads(out)["verdict"] == "refused"
+    assert json.loads(out)["kept"]["records"] == 1
+    assert "nothing was deleted from the kernel" in err
+    status, out, _ = run("log", "status", "--json")
+    assert (json.loads(out)["start"], json.loads(out)["registers"]) == ("unknown", {})
+
+
+def test_log_commands_agree_with_the_list(run: Run, source: Path, tmp_path: Path) -> None:
+    run("keep", "--once", "--source", source)
+    data = (source / "binary_runtime_measurements").read_bytes()
+    listed = json.loads(run("log", "list", "--json")[1])["logs"]
+    assert [(log["log"], log["records"], log["bytes"], log["start"]) for log in listed] == [(0, 3, len(data), "reset")]
+    assert "0000" in run("log", "list")[1]
+    status = json.loads(run("log", "status", "--json")[1])
+    assert (status["still_in_kernel"], status["last"]["event"]) == (len(data), "followed")
+    assert len(bytes.fromhex(status["registers"]["10"]["sha256"])) == 32
+    assert "register        10:sha1 " in run("log", "status")[1]
+    target = tmp_path / "exported"
+    done = json.loads(run("log", "export", "-o", target, "--from", 1, "--json")[1])
+    assert done == {"log": 0, "first": 1, "records": 2, "bytes": len(target.read_bytes())}
+    assert target.read_bytes() == data[len(record("boot_aggregate")) :]
+    ascii_form = run("log", "export", "--format", "ascii")[1]
+    assert ascii_form == run("log", "read", "--to", "ascii")[1]
+    assert ascii_form.startswith("10 ")
+    assert "/bin/b\nc\n" in ascii_form
+
+
+def test_log_read_for_people_and_programs(run: Run, source: Path) -> None:
+    run("keep", "--once", "--source", source)
+    lines = run("log", "read", "--from", 1, "--count", 2)[1].splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("/bin/b\\x0ac")
+    read = json.loads(run("log", "read", "--from", 2, "--json")[1])
+    assert [(entry["record"], entry["digest_is_good"]) for entry in read] == [(2, True)]
+    assert json.loads(run("log", "read", "--from", 3, "--json")[1]) == []
+    assert run("log", "read", "--from", 4)[0] == 2
+    assert run("log", "read", "--log", 5)[0] == 2
