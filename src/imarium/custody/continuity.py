@@ -75,13 +75,13 @@ def _continues(log: Log, kernel: bytes, values: RegisterValues, boot_id: str) ->
     known = values if state else {}
     doubt = "" if state else f"where log {log.number:04} begins is unknown, so no register can prove it"
     by_content: int | None = None
-    for overlap in overlaps(log.tail(len(kernel)), kernel, log.layout, log.bytes - log.base):
+    for overlap in overlaps(log.tail(len(kernel)), kernel, log.layout, log.expected_overlaps):
         proof = _proof(kernel[overlap:], log.layout, state or ChainState(log.records), known, padded)
         if kernel and log.boot_id != boot_id and not proof.kernels:
             continue  # another kernel's list has its own boot aggregate behind what was carried over
         if proof.reached:
             return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", *_proved_by(proof))
-        assumed = not proof.readable and _nothing_left(log, boot_id)
+        assumed = not proof.readable and log.boot_id == boot_id and overlap in log.expected_overlaps
         if by_content is None and (overlap or not kernel or assumed):
             by_content = overlap
             doubt = doubt or proof.doubt()
@@ -120,11 +120,6 @@ def _proof(
     new: bytes, layout: ListLayout, start: ChainState, values: RegisterValues, padded: frozenset[HashAlgorithm]
 ) -> Proof:
     return prove([new], (), layout, start=start, values=values, padded=padded)
-
-
-def _nothing_left(log: Log, boot_id: str) -> bool:
-    """Whether all that was kept has been deleted from this same kernel, or may have been by a run that died."""
-    return log.boot_id == boot_id and (log.base == log.bytes or log.deletion_open)
 
 
 def _proved_by(proof: Proof) -> tuple[str, tuple[PcrIndex, ...]]:

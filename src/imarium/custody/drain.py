@@ -93,14 +93,15 @@ class Drain:
         hook(Step.READ)
         proof = store_and_prove(self._progress, staged[overlap:], current, values, hook)
         self._progress.count(proof, len(staged[overlap:]))
-        log.note(Event.KEPT, self._boot_id, base=base, state=self._progress.state)
+        next_base = log.bytes - behind
+        log.note(Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state)
         hook(Step.JOURNALED)
         if doubt := proof.doubt():
             refuse(log, self._boot_id, doubt)
             return behind, doubt
         self._held.delete_staged()
         hook(Step.DELETED)
-        log.note(Event.DELETED, self._boot_id, base=log.bytes - behind)
+        log.note(Event.DELETED, self._boot_id, base=next_base)
         framer = RecordFramer(log.layout)
         self._progress.freed_records += len(framer.feed(staged))
         self._progress.freed_bytes += len(staged)

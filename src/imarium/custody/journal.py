@@ -46,7 +46,8 @@ class Event(StrEnum):
 class Entry:
     """One line. ``records`` and ``bytes`` are the log's size after it; ``state`` is the replay up to there.
 
-    ``base`` is the byte of the log at which the kernel's oldest record stands. ``boot_id`` is the kernel's.
+    ``base`` is the byte of the log at which the kernel's oldest record stands; ``next_base``, in ``kept`` only, where
+    it will stand once the staged records are deleted. ``boot_id`` is the kernel's.
     """
 
     event: Event
@@ -57,6 +58,7 @@ class Entry:
     base: int
     state: ChainState | None = None
     detail: str = ""
+    next_base: int | None = None
 
     def to_document(self) -> dict[str, object]:
         """The entry as a JSON document."""
@@ -68,6 +70,8 @@ class Entry:
             "bytes": self.bytes,
             "base": self.base,
         }
+        if self.next_base is not None:
+            document["next_base"] = self.next_base
         if self.state is not None:
             document["state"] = self.state.to_document()
         if self.detail:
@@ -154,15 +158,16 @@ def _parse(line: bytes, number: int, offset: int) -> tuple[dict[str, object], st
 
 def _entry(document: Mapping[str, object], number: int, offset: int) -> Entry:
     texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail")]
-    sizes = [document.get(name) for name in ("records", "bytes", "base")]
+    names = ["records", "bytes", "base", *(["next_base"] if "next_base" in document else [])]
+    sizes = [document.get(name) for name in names]
     if not all(isinstance(text, str) for text in texts) or texts[0] not in set(Event):
         raise _damaged(number, offset, "it is of another version")
     if not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise _damaged(number, offset, "its sizes are not numbers")
     event, at, boot_id, detail = (str(text) for text in texts)
-    records, size, base = (size for size in sizes if isinstance(size, int))
+    records, size, base, *later = (size for size in sizes if isinstance(size, int))
     state = ChainState.from_document(document["state"]) if "state" in document else None
-    return Entry(Event(event), at, boot_id, records, size, base, state, detail)
+    return Entry(Event(event), at, boot_id, records, size, base, state, detail, later[0] if later else None)
 
 
 def _damaged(number: int, offset: int, why: str) -> MalformedInput:

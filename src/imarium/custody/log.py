@@ -54,9 +54,14 @@ class Log:
         return self.journal.last.base if self.journal.last else 0
 
     @property
-    def deletion_open(self) -> bool:
-        """Whether the journal ends between keeping staged records and their deletion from the kernel."""
-        return self.journal.last is not None and self.journal.last.event is Event.KEPT
+    def expected_overlaps(self) -> tuple[int, ...]:
+        """How many of the last bytes of the log the kernel can still have, if no one else deletes.
+
+        There are two if the journal ends before a deletion, which may or may not have been made.
+        """
+        last = self.journal.last
+        later = () if last is None or last.next_base is None else (self.bytes - last.next_base,)
+        return (self.bytes - self.base, *later)
 
     @property
     def noted_state(self) -> ChainState | None:
@@ -149,9 +154,18 @@ class Log:
             pass
         return sizes
 
-    def note(self, event: Event, boot_id: str, *, base: int, state: ChainState | None = None, detail: str = "") -> None:
+    def note(
+        self,
+        event: Event,
+        boot_id: str,
+        *,
+        base: int,
+        next_base: int | None = None,
+        state: ChainState | None = None,
+        detail: str = "",
+    ) -> None:
         """Write a line of the journal, durably."""
-        self.journal.append(Entry(event, now(), boot_id, self.records, self.bytes, base, state, detail))
+        self.journal.append(Entry(event, now(), boot_id, self.records, self.bytes, base, state, detail, next_base))
 
     def grow(self, records: int, size: int) -> None:
         """Count records that are in the list, synced and checked; the caller notes it in the journal next."""

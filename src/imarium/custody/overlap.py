@@ -4,7 +4,7 @@ The kernel's list may begin with records that the log ends with: they were kept 
 kexec. Content alone can be ambiguous, so these are candidates; replay decides between them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from imarium.errors import MalformedRecord
 from imarium.formats.records import ListLayout, RecordFramer, read_records
@@ -17,16 +17,16 @@ MAX_CANDIDATES = 16
 _STRIDE = 4096
 
 
-def overlaps(tail: bytes, kernel: bytes, layout: ListLayout, expected: int) -> Iterator[int]:
+def overlaps(tail: bytes, kernel: bytes, layout: ListLayout, expected: Sequence[int]) -> Iterator[int]:
     """Sizes, in bytes, of beginnings of ``kernel`` that ``tail``, the end of the log, may end with.
 
-    First the ``expected`` size if it fits, then 0 (nothing overlaps), then others from the longest. Raises
+    First the ``expected`` sizes that fit, then 0 (nothing overlaps), then others from the longest. Raises
     MalformedRecord if ``kernel`` does not begin with a record.
     """
     head = _first_record(kernel, layout)
-    if expected and _fits(tail, kernel, expected) and _is_whole(kernel[:expected], layout):
-        yield expected
-    yield 0
+    fitting = [size for size in expected if _fits(tail, kernel, size) and _is_whole(kernel[:size], layout)]
+    first = list(dict.fromkeys([*fitting, 0]))
+    yield from first
     offered = 0
     position = max(0, len(tail) - len(kernel))
     while head and offered < MAX_CANDIDATES:
@@ -34,7 +34,7 @@ def overlaps(tail: bytes, kernel: bytes, layout: ListLayout, expected: int) -> I
         if position < 0:
             return
         size = len(tail) - position
-        if size != expected and _fits(tail, kernel, size) and _is_whole(kernel[:size], layout):
+        if size not in first and _fits(tail, kernel, size) and _is_whole(kernel[:size], layout):
             yield size
             offered += 1
         position += 1
