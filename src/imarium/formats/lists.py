@@ -127,7 +127,7 @@ def detect_form(
         return ListForm(kind or ListKind.BINARY, ListLayout(digest or ListLayout().digest, byte_order or "little"))
     kind = kind or _detect_kind(head)
     if kind is ListKind.KEXEC:
-        byte_order = byte_order or KexecHeader.decode(head).byte_order
+        return ListForm(kind, ListLayout(digest or SHA1, byte_order or KexecHeader.decode(head).byte_order))
     candidates = [
         ListForm(kind, ListLayout(algorithm, order, padded))
         for algorithm in ([digest] if digest else _columns(head, kind))
@@ -173,7 +173,7 @@ def _detect_kind(head: bytes) -> ListKind:
         header = KexecHeader.decode(head)
     except MalformedInput:
         return ListKind.BINARY
-    body = head[KEXEC_HEADER_SIZE:]
+    body = head[KEXEC_HEADER_SIZE : header.buffer_size]
     form = ListForm(ListKind.BINARY, ListLayout(byte_order=header.byte_order))
     empty = header.count == 0 and header.buffer_size == KEXEC_HEADER_SIZE
     return ListKind.KEXEC if empty or (body and _try(body, form, complete=False).clean) else ListKind.BINARY
