@@ -1,42 +1,53 @@
 """The command line: one file per command, and the one place where errors become a line and an exit status.
 
 Exit status: 0 good, 1 the verdict is negative, 2 usage, 3 the input is malformed, 4 something of the environment is
-missing.
+missing. A command's module is imported when the command is asked for, so that none waits for another's libraries.
 """
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from imarium import __version__
-from imarium.cli.attest import attest
-from imarium.cli.keep import keep
-from imarium.cli.log import app as log_app
-from imarium.cli.replay import replay
-from imarium.cli.rot import app as rot_app
-from imarium.cli.show import show
-from imarium.cli.verify import verify
 from imarium.errors import ImariumError, MissingComponent
 
 __all__ = ["app", "main"]
 
+_COMMANDS = ("replay", "show", "rot", "keep", "log", "attest", "verify")
+"""Each is a module here with a function of its name, or with an ``app`` that has commands of its own."""
+
+
+class _Commands(TyperGroup):
+    """The commands by name, each imported when it is looked up."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:  # noqa: ANN401 - a type Typer does not export
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - as above
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"imarium.cli.{cmd_name}")
+        alone = typer.Typer(rich_markup_mode=None)
+        if hasattr(module, "app"):
+            alone.add_typer(module.app, name=cmd_name)
+        else:
+            alone.command(cmd_name)(getattr(module, cmd_name))
+        group: Any = typer.main.get_group(alone)
+        return group.commands[cmd_name]
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="imarium",
     help="Keep, prove and appraise the measurement list of Linux IMA.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(replay)
-app.command()(show)
-app.add_typer(rot_app, name="rot")
-app.command()(keep)
-app.add_typer(log_app, name="log")
-app.command()(attest)
-app.command()(verify)
 
 _ClickUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _BROKEN_PIPE = 128 + 13
@@ -60,6 +71,8 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    if sys.stdout is None:
+        sys.exit(_complain("standard output is closed; give it somewhere to go", MissingComponent.exit_status))
     sys.exit(_run())
 
 
@@ -70,10 +83,11 @@ def _run() -> int:
     except ImariumError as error:
         return _complain(str(error), error.exit_status)
     except _ClickUsageError as error:
-        return _complain(f"{_usage_message(error)}", 2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return _complain(_usage_message(error), 2)
+    except (BrokenPipeError, SystemExit) as stopped:
+        if isinstance(stopped, SystemExit) and not isinstance(stopped.__context__, BrokenPipeError):
+            raise
+        return _broken_pipe()  # Click makes a broken pipe status 1, which is our negative verdict
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}", MissingComponent.exit_status)
@@ -82,14 +96,24 @@ def _run() -> int:
     return status if isinstance(status, int) else 0
 
 
+def _broken_pipe() -> int:
+    """End quietly: nobody reads on, so what is left in the buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _BROKEN_PIPE
+
+
 def _usage_message(error: Exception) -> str:
-    message = getattr(error, "format_message", lambda: str(error))()
+    message = str(getattr(error, "format_message", lambda: str(error))())
+    if message.startswith("Usage:"):  # a group of commands without one: its message is the whole help
+        message = "Missing command."
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "imarium"
     return f"{message} Try '{path} --help'."
 
 
 def _complain(message: str, status: int) -> int:
-    line = " ".join(message.split("\n"))
-    sys.stderr.write(f"imarium: {line}\n")
+    if sys.stderr is not None:
+        line = " ".join(message.split())
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        sys.stderr.write(f"imarium: {shown}\n")
     return status

@@ -1,6 +1,8 @@
 """Opening a measurement list named on the command line: a file, gzip or not, or standard input."""
 
 import gzip
+import io
+import os
 import re
 import sys
 import zlib
@@ -9,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Self
+from typing import IO, Annotated, Self, cast
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -83,16 +85,16 @@ class ListFile:
             self._stack = stack.pop_all()
 
     def _read(self, raw: IO[bytes], path: str) -> Iterator[bytes]:
-        start = raw.peek(2)[:2] if hasattr(raw, "peek") else b""
-        source: IO[bytes] = gzip.GzipFile(fileobj=raw) if start == _GZIP_MAGIC else raw  # type: ignore[assignment]
-        position = 0
+        source, position = raw, 0
         while True:
             try:
+                if not position and _is_gzip(raw):
+                    source = cast(IO[bytes], gzip.GzipFile(fileobj=raw))
                 block = source.read(BLOCK)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise MalformedInput(path, offset=position, expected="intact gzip data", found=str(error)) from error
-            except IsADirectoryError as error:
-                raise MissingComponent(f"{path} is a directory; name a measurement list") from error
+            except OSError as error:
+                raise MissingComponent(f"{path}: {error.strerror}; name a readable measurement list") from error
             if not block:
                 return
             position += len(block)
@@ -108,8 +110,14 @@ class ListFile:
         self._stack.close()
 
 
+def _is_gzip(raw: IO[bytes]) -> bool:
+    return isinstance(raw, io.BufferedReader) and raw.peek(2)[:2] == _GZIP_MAGIC
+
+
 def _open(path: str) -> IO[bytes]:
     if path == "-":
+        if sys.stdin is None:
+            raise MissingComponent("-: standard input is closed; name a measurement list")
         return sys.stdin.buffer
     try:
         return Path(path).open("rb")
@@ -132,10 +140,9 @@ def _no_progress(_: IO[bytes]) -> None:
 
 def _progress(stack: ExitStack, raw: IO[bytes]) -> Callable[[IO[bytes]], None]:
     """What advances the progress bar; nothing where standard error is no terminal or the size is unknown."""
-    if not sys.stderr.isatty() or not raw.seekable():
+    if not sys.stderr.isatty():
         return _no_progress
-    size = raw.seek(0, 2)
-    raw.seek(0)
+    size = os.fstat(raw.fileno()).st_size  # 0 for a pipe and for the kernel's own files, which cannot be sought in
     if size < LONG:
         return _no_progress
     columns = (

@@ -60,6 +60,8 @@ def show(
         records = _chosen(read_list(source.blocks, source.form), first, count, pattern)
         if wanted == "binary" and source.form.kind is ListKind.ASCII:
             records = _carried_by_text(records)
+        if output is not None and _same_file(path, output):
+            raise UsageError(f"{output} is the list itself; name another file with -o")
         out = _output(stack, output, wanted)
         if wanted == "json":
             _write_json(records, out)
@@ -142,6 +144,13 @@ def _carried_by_text(records: Iterator[Record]) -> Iterator[Record]:
                 found="text that gives another: it was altered, or ASCII could not carry it; use the binary list",
             )
         yield record
+
+
+def _same_file(path: str, output: Path) -> bool:
+    try:
+        return path != "-" and output.samefile(path)
+    except OSError:
+        return False
 
 
 def _output(stack: ExitStack, path: Path | None, form: str | None) -> IO[bytes]:
