@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from imarium import cli
 from imarium.chain import ChainState
-from imarium.custody import KILL_VARIABLE, Custody, Step, Store
+from imarium.custody import KILL_VARIABLE, Custody, HeldLists, Keeper, Step, Store
 from imarium.custody.machine import boot_id, registers_of
 from imarium.custody.proof import prove
 from imarium.formats.registers import IMA_PCR
@@ -206,16 +207,63 @@ def _error(action: Callable[[], object]) -> str:
     return "none"
 
 
+def power(step: str) -> dict[str, object]:
+    """Keep on the disk, and at one step say what the registers hold and wait for the power to be cut.
+
+    Called again after that, keep in the new life of the registers.
+    """
+    subprocess.run(["mount", "/dev/vda", "/mnt"], check=True)
+    store = Path("/mnt/store")
+    if store.exists():
+        status, result = run(store)
+        subprocess.run(["umount", "/mnt"], check=True)
+        return {"status": status, "result": result}
+
+    def hook(reached: Step) -> None:
+        if reached == step:
+            values = REGISTERS([IMA_PCR])[IMA_PCR]
+            texts = {bank.name: value.hex() for bank, value in values.items()}
+            print(f"registers {json.dumps(texts)} pending {kernel_now().hex()} cut now", flush=True)
+            time.sleep(3600)
+
+    def kernel_now() -> bytes:
+        return b"".join([*lists[0].staged(), *lists[0].current()])
+
+    lists: list[HeldLists] = []
+    source = ImaDirectory()
+    hold = source.hold
+
+    @contextmanager
+    def remembered() -> Iterator[HeldLists]:
+        with hold() as held:
+            lists.append(held)
+            yield held
+
+    source.hold = remembered  # type: ignore[method-assign, assignment]
+    keeper = Keeper(Store(store, create=True), source, boot_id=boot_id(), registers=REGISTERS, hook=hook)
+    keeper.once()
+    raise SystemExit("the power was not cut")
+
+
+def warm_up() -> None:
+    """Load what the command line loads late, once for all children."""
+    sys.argv = ["imarium", "keep", "--method", "none"]
+    with suppress(SystemExit):
+        cli.main()
+
+
 def main() -> None:
-    session = sys.argv[1]
+    session, *arguments = sys.argv[1:]
+    warm_up()
     name = "out-2.json" if "second_kernel" in Path("/proc/cmdline").read_text() else "out.json"
-    sessions: dict[str, Callable[[], dict[str, object]]] = {
+    sessions: dict[str, Callable[..., dict[str, object]]] = {
         "drains": drains,
         "crashes": crashes,
         "others": others,
         "kexec": kexec,
+        "power": power,
     }
-    (SHARED / name).write_text(json.dumps(sessions[session]()))
+    (SHARED / name).write_text(json.dumps(sessions[session](*arguments)))
 
 
 if __name__ == "__main__":

@@ -91,8 +91,13 @@ def test_the_store_is_the_owners_alone(drains: tuple[dict[str, Any], Path]) -> N
     assert {path.stat().st_mode & 0o777 for path in (share / "store").rglob("*") if path.is_dir()} == {0o700}
 
 
-def test_other_actors_lose_us_nothing(guest: Guest, guest_python: str, tmp_path: Path) -> None:
-    out = session(guest, guest_python, "others", tmp_path)
+@pytest.fixture(scope="module")
+def others(guest: Guest, guest_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return session(guest, guest_python, "others", tmp_path_factory.mktemp("others"))
+
+
+def test_other_actors_lose_us_nothing(others: dict[str, Any]) -> None:
+    out = others
     assert os.waitstatus_to_exitcode(out["busy"][0]) == 4
     assert out["busy_error"].startswith("list_busy: ")
     assert os.waitstatus_to_exitcode(out["patient"][0]) == 0
@@ -110,10 +115,8 @@ def test_other_actors_lose_us_nothing(guest: Guest, guest_python: str, tmp_path:
     assert (can_delete, could_read) == ("False", "True")
 
 
-def test_records_that_someone_else_deleted_are_a_gap_and_nothing_more_is_deleted(
-    guest: Guest, guest_python: str, tmp_path: Path
-) -> None:
-    out = session(guest, guest_python, "others", tmp_path)
+def test_records_that_someone_else_deleted_are_a_gap_and_nothing_more_is_deleted(others: dict[str, Any]) -> None:
+    out = others
     for status, result in out["gap"]:
         assert os.waitstatus_to_exitcode(status) == 1
         assert result["verdict"] == "refused"
