@@ -1,19 +1,19 @@
 """Custody over a simulated kernel: continuity, crashes at every step, refusals."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from imarium.chain import replay
+from imarium.chain import RegisterValues, replay
 from imarium.custody import Custody, Event, Hook, Keeper, KeepResult, ReadRegisters, Step, Store, no_registers
 from imarium.custody.steps import kill_at
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
-from imarium.formats.registers import IMA_PCR
-from imarium.hashes import SHA1, SHA256
+from imarium.formats.registers import IMA_PCR, PcrIndex
+from imarium.hashes import SHA1, SHA256, SHA384
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -224,6 +224,36 @@ def test_a_register_that_is_not_reached_frees_nothing_and_keeps_all(host: Host) 
     assert len(host.kernel.freed) == 1
     assert host.kernel.staged_list == b""
     assert (host.names(0), host.names(1)) == (["boot_aggregate"], ["a", "failed", "b"])
+
+
+def test_registers_that_vanish_in_a_run_free_nothing(host: Host) -> None:
+    reads: list[int] = []
+
+    def once(wanted: Collection[PcrIndex]) -> RegisterValues:
+        reads.append(len(wanted))
+        return host.kernel.registers(wanted) if len(reads) == 1 else {}
+
+    host.registers = once
+    result = host.keep()
+    assert (result.verdict, result.kept_records, result.freed_records) == ("refused", 1, 0)
+    host.registers = host.kernel.registers
+    assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate"])
+
+
+def test_a_bank_that_the_kernel_pads_is_proved_and_stays_so(host: Host) -> None:
+    kept = host.kernel
+
+    def padded(wanted: Collection[PcrIndex]) -> RegisterValues:
+        state = replay(
+            [b"".join(kept.freed), kept.staged_list, kept.current_list], LAYOUT, [SHA1, SHA384], padded=[SHA384]
+        )
+        return {pcr: state.state.values[pcr] for pcr in wanted}
+
+    host.registers = padded
+    assert host.keep().verdict == "proven"
+    kept.measure("a")
+    assert host.keep().verdict == "proven"
+    assert Store(host.path).log().meta.padded == {SHA384}
 
 
 def test_a_list_that_is_ahead_of_the_register_for_good_is_not_freed(host: Host) -> None:

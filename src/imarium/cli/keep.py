@@ -65,7 +65,9 @@ def keep(
     else:
         _show(result)
     if result.verdict == "refused":
-        progress_console().print(f"imarium: nothing was deleted from the kernel: {result.reason}", soft_wrap=True)
+        progress_console().print(
+            f"imarium: nothing was deleted from the kernel: {result.reason}", soft_wrap=True, markup=False
+        )
         return 1
     return 0
 

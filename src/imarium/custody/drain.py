@@ -66,12 +66,12 @@ class Drain:
         """
         refusal = ""
         if leftover:
-            overlap, refusal = self._cycle(overlap, stage=False)
+            overlap, refusal = self._cycle(overlap, verdict, stage=False)
         if not refusal:
-            overlap, refusal = self._cycle(overlap, stage=True)
+            overlap, refusal = self._cycle(overlap, verdict, stage=True)
         return ("refused", refusal) if refusal else (verdict, reason)
 
-    def _cycle(self, overlap: int, *, stage: bool) -> tuple[int, str]:
+    def _cycle(self, overlap: int, verdict: Verdict, *, stage: bool) -> tuple[int, str]:
         """Keep and delete one staged list; how much of the log lies in the kernel behind it, and why not, if so."""
         log, hook = self._progress.log, self._hook
         if stage and next(self._held.current(), b"") == b"":
@@ -96,7 +96,10 @@ class Drain:
         next_base = log.bytes - behind
         log.note(Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state)
         hook(Step.JOURNALED)
-        if doubt := proof.doubt():
+        doubt = proof.doubt()
+        if verdict == "proven" and not proof.complete:
+            doubt = doubt or "the registers could be read before, and now they cannot"
+        if doubt:
             refuse(log, self._boot_id, doubt)
             return behind, doubt
         self._held.delete_staged()
