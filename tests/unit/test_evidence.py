@@ -6,12 +6,12 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import BANKS, SIZES, binary, ng
 
 from imarium.formats.evidence import Evidence, ListPart, MalformedEvidence, TpmPart
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, by_name
-from tests.unit.builders import BANKS, SIZES, binary, ng
 
 VALUES = {SHA1: {PcrIndex(10): b"\1" * 20}, SHA256: {PcrIndex(2): b"\2" * 32, PcrIndex(10): b"\3" * 32}}
 PART = TpmPart(b"quote", b"signature", b"key", VALUES)
@@ -152,7 +152,9 @@ def test_other_cbor_is_refused(data):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("head", ["9bffffffffffffffff", "5bffffffffffffffff", "bb7fffffffffffffff", "7b0000010000000000"])
+@pytest.mark.parametrize(
+    "head", ["9bffffffffffffffff", "5bffffffffffffffff", "bb7fffffffffffffff", "7b0000010000000000"]
+)
 def test_memory_is_bounded_by_the_input_not_by_its_lengths(head):
     tracemalloc.start()
     try:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import Made, made_records
 
 from imarium.formats.fields import (
     MalformedField,
@@ -15,7 +16,6 @@ from imarium.formats.fields import (
     split_fields,
 )
 from imarium.formats.templates import FIELD_KINDS, template
-from tests.unit.builders import Made, made_records
 
 
 def known(name: str):

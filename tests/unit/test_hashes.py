@@ -3,10 +3,10 @@
 import hashlib
 
 import pytest
+from tests.unit.builders import SIZES, hashed
 
 from imarium import hashes
 from imarium.errors import MissingComponent, UsageError
-from tests.unit.builders import SIZES, hashed
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import kexec, made_records, ng
 
 from imarium.errors import MalformedInput
 from imarium.formats.kexec import KEXEC_HEADER_SIZE, KexecHeader
 from imarium.formats.lists import ListForm, ListKind, read_frames, read_list
 from imarium.formats.records import ListLayout
-from tests.unit.builders import kexec, made_records, ng
 
 MADE = [ng(b"boot_aggregate"), ng(b"/x", violation=True)]
 
@@ -54,7 +54,7 @@ def test_the_header_goes_both_ways(order):
     ],
 )
 def test_a_header_of_another_kind_is_refused(head):
-    with pytest.raises(MalformedInput, match="^kexec buffer: at byte"):
+    with pytest.raises(MalformedInput, match=r"^kexec buffer: at byte"):
         KexecHeader.decode(head)
 
 
@@ -62,7 +62,7 @@ def test_a_header_of_another_kind_is_refused(head):
 def test_a_buffer_cut_anywhere_is_refused(end):
     data = kexec(MADE)[:end]
     for blocks in ([data], [data[i : i + 1] for i in range(len(data))]):
-        with pytest.raises(MalformedInput, match="the end of the buffer|a header of 24 bytes"):
+        with pytest.raises(MalformedInput, match=r"the end of the buffer|a header of 24 bytes"):
             list(read_list(blocks, form()))
 
 

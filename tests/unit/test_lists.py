@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import BANKS, Made, ascii_line, binary, kexec, ng
 
 from imarium.errors import ImariumError, MalformedInput, MalformedRecord, MissingComponent, UsageError
 from imarium.formats.lists import ListForm, ListKind, detect_form, peek, read_frames, read_list
 from imarium.formats.records import ListLayout
 from imarium.hashes import SHA1, SHA256, by_name
-from tests.unit.builders import BANKS, Made, ascii_line, binary, kexec, ng
 
 MADE = [ng(b"boot_aggregate"), Made("ima-sig", (b"sha1:\0" + bytes(20), b"/x\0", b"")), ng(b"/v", violation=True)]
 VIOLATIONS = [ng(b"/v", violation=True)]

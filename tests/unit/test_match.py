@@ -4,12 +4,12 @@ import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import SIZES, Made, binary, made_records, naive_replay, ng
 
 from imarium.chain import ChainState, Replay
 from imarium.formats.records import ListLayout, RecordFramer
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, by_name
-from tests.unit.builders import Made, binary, made_records, naive_replay, ng
 
 P10, P11 = PcrIndex(10), PcrIndex(11)
 
@@ -28,7 +28,7 @@ def values_after(made: list[Made], moments: dict[int, int], banks=("sha1", "sha2
     histories = {bank: naive_replay(made, bank) for bank in banks}
     return {
         PcrIndex(pcr): {
-            by_name(bank): histories[bank][moment].get(pcr, (b"\xff" if 17 <= pcr <= 22 else b"\0") * by_name(bank).size)
+            by_name(bank): histories[bank][moment].get(pcr, (b"\xff" if 17 <= pcr <= 22 else b"\0") * SIZES[bank])
             for bank in banks
         }
         for pcr, moment in moments.items()

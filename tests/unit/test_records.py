@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import BANKS, SIZES, Made, binary, made_records, ng
 
 from imarium.errors import MalformedRecord
 from imarium.formats.records import ListLayout, RecordFramer, encode_record, read_records
 from imarium.hashes import by_name
-from tests.unit.builders import BANKS, SIZES, Made, binary, made_records, ng
 
 layouts = st.tuples(st.sampled_from(BANKS), st.sampled_from(["little", "big"]), st.booleans()).map(
     lambda case: (case[0], case[1], case[2] and case[0] != "sha1")

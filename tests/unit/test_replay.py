@@ -6,13 +6,13 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import BANKS, SIZES, Made, binary, made_records, naive_replay, ng
 
 from imarium.chain import BootAggregate, ChainState, Replay, extend, initial_value, replay, violation_digest
 from imarium.errors import MalformedRecord, UsageError
 from imarium.formats.records import ListLayout, RecordFramer
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, by_name
-from tests.unit.builders import BANKS, SIZES, Made, binary, made_records, naive_replay, ng
 
 PCR = PcrIndex(10)
 MADE = [ng(b"boot_aggregate"), ng(b"/a"), ng(b"/b", 11), ng(b"/v", violation=True), ng(b"/c", 11), ng(b"/d")]
@@ -65,7 +65,7 @@ def test_a_replay_can_be_taken_up_anywhere(case, data):
 def test_the_legacy_template_against_a_value_by_hand():
     """SHA-1 over the 20-byte digest and the name padded to 256 bytes, extended into zeros."""
     made = Made("ima", (b"\x11" * 20, b"boot_aggregate"))
-    digest = hashlib.sha1(b"\x11" * 20 + b"boot_aggregate" + bytes(242)).digest()
+    digest = hashlib.sha1(b"\x11" * 20 + b"boot_aggregate" + bytes(242)).digest()  # noqa: S324 - a register's
     assert digest.hex() == "5535fb34eff36d562b8d5cfe8c488618cd8c0900"  # sha1sum of the same bytes
     data = (10).to_bytes(4, "little") + digest + b"\3\0\0\0ima" + b"\x11" * 20 + b"\x0e\0\0\0boot_aggregate"
     assert made.binary() == data
@@ -107,7 +107,7 @@ def test_what_a_violation_extends():
 
 def test_initial_values_and_extend():
     assert [initial_value(PcrIndex(pcr), SHA1)[0] for pcr in (0, 10, 16, 17, 22, 23)] == [0, 0, 0, 255, 255, 0]
-    assert extend(SHA1, bytes(20), b"\1" * 20) == hashlib.sha1(bytes(20) + b"\1" * 20).digest()
+    assert extend(SHA1, bytes(20), b"\1" * 20) == hashlib.sha1(bytes(20) + b"\1" * 20).digest()  # noqa: S324 - a register's
 
 
 def test_boot_aggregates_are_reported_wherever_they_are():

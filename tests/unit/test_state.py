@@ -5,12 +5,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import BANKS, SIZES
 
 from imarium.chain import ChainState
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, by_name
-from tests.unit.builders import BANKS, SIZES
 
 DOCUMENT = {
     "type": "imarium-state",
@@ -37,9 +37,7 @@ values = st.sampled_from(BANKS).flatmap(
 states = st.builds(
     ChainState,
     st.integers(0, (1 << 62) - 1),
-    st.dictionaries(
-        st.integers(0, 63).map(PcrIndex), st.lists(values, min_size=1, max_size=4).map(dict), max_size=5
-    ),
+    st.dictionaries(st.integers(0, 63).map(PcrIndex), st.lists(values, min_size=1, max_size=4).map(dict), max_size=5),
 )
 
 
@@ -83,7 +81,7 @@ def test_states_go_through_json(state):
     ],
 )
 def test_what_is_no_state_is_refused(document):
-    with pytest.raises(MalformedInput, match="^state: at byte 0: expected") as caught:
+    with pytest.raises(MalformedInput, match=r"^state: at byte 0: expected") as caught:
         ChainState.from_document(document)
     assert "\n" not in str(caught.value)
 

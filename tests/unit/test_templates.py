@@ -1,9 +1,9 @@
 """Templates: built in, custom, and what is neither."""
 
 import pytest
+from tests.unit.builders import TEMPLATES
 
 from imarium.formats.templates import BUILTIN_TEMPLATES, FIELD_KINDS, FieldKind, template
-from tests.unit.builders import TEMPLATES
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
@@ -21,7 +21,19 @@ def test_all_built_in_templates_are_covered():
 
 @pytest.mark.parametrize(
     "name",
-    [b"", b"ima-xx", b"d-ng|", b"|d-ng", b"d-ng||n-ng", b"d-ng|nope", b"ima|n", b"IMA", b"ima\0", b"\xff", b"d-ng n-ng"],
+    [
+        b"",
+        b"ima-xx",
+        b"d-ng|",
+        b"|d-ng",
+        b"d-ng||n-ng",
+        b"d-ng|nope",
+        b"ima|n",
+        b"IMA",
+        b"ima\0",
+        b"\xff",
+        b"d-ng n-ng",
+    ],
 )
 def test_unknown_names_have_no_template(name):
     assert template(name) is None

@@ -1,0 +1,88 @@
+"""Seeds for the fuzz targets: ``python tests/fuzz/seeds.py DIRECTORY`` fills one corpus directory per target."""
+
+import json
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
+
+from tests.unit.builders import BANKS, TEMPLATES, Made, ascii_line, binary, kexec, ng  # noqa: E402
+
+from imarium.formats.evidence import Evidence, ListPart, TpmPart  # noqa: E402 - found by the line above
+from imarium.formats.records import ListLayout  # noqa: E402
+from imarium.formats.registers import PcrIndex  # noqa: E402
+from imarium.formats.tpm import selection_bytes  # noqa: E402
+from imarium.hashes import SHA1, SHA256  # noqa: E402
+
+QUOTE = bytes.fromhex("ff54434780180000000440000000") + bytes(25) + bytes.fromhex("00000001000b03000400") + b"\x00\x20"
+SIGNATURE = bytes.fromhex("0014000b0100") + bytes(256)
+KEY_AREA = bytes.fromhex("0001000b000500720000001000140" + "00b080000000000" + "0100") + b"\xff" * 256
+
+
+def _records() -> list[Made]:
+    raw = {
+        "d": bytes(20),
+        "n": b"boot_aggregate\0",
+        "n-ng": b"/usr/bin/x\0",
+        "d-ngv2": b"verity:sha256:\0" + bytes(32),
+        "xattrnames": b"security.ima\0",
+        "iuid": bytes(4),
+        "igid": bytes(4),
+        "imode": b"\xa4\x81",
+    }
+    made = [
+        Made(name, tuple(raw.get(f, b"sha1:\0" + bytes(20) if f.startswith("d-") else b"\3\2") for f in fields))
+        for name, fields in TEMPLATES.items()
+        if name != "ima"
+    ]
+    return [Made("ima", (bytes(20), b"boot_aggregate")), *made, ng(b"/a\nb", 11), ng(b"/v", violation=True)]
+
+
+def _forms() -> list[bytes]:
+    """One list per form, in the order in which the fuzzer numbers them."""
+    made = _records()
+    bodies = []
+    for kind in ("binary", "ascii", "kexec"):
+        for bank in BANKS:
+            for order in ("little", "big"):
+                for padded in (False,) if bank == "sha1" else (False, True):
+                    if kind == "binary":
+                        bodies.append(binary(made, bank, order, padded))
+                    elif kind == "ascii":
+                        bodies.append(b"".join(ascii_line(record, bank, order, padded) for record in made))
+                    else:
+                        bodies.append(kexec(made, order))
+    return bodies
+
+
+def seeds() -> dict[str, list[bytes]]:
+    """Inputs that the targets read without complaint, or nearly so."""
+    values = {SHA1: {PcrIndex(10): bytes(20)}, SHA256: {PcrIndex(10): bytes(32)}}
+    part = TpmPart(QUOTE, SIGNATURE, KEY_AREA, values)
+    body = binary([ng(b"/bin/true")])
+    registers = {"10": {"sha1": "00" * 20, "sha256": "11" * 32}}
+    selection = selection_bytes({SHA256: (PcrIndex(10),)})
+    return {
+        "lists": [bytes([number, 16]) + body for number, body in enumerate(_forms())],
+        "detect": [b"\0" + body for body in _forms()],
+        "pcrs": [b"  sha1:\n    10: 0x" + b"0A" * 20 + b"\n  sha256:\n", b"10:sha256=" + b"0a" * 32],
+        "state": [json.dumps({"type": "imarium-state", "version": 1, "records": 3, "registers": registers}).encode()],
+        "evidence": [Evidence(part, ListPart(0, 1, ListLayout(), body)).encode()],
+        "tpm": [QUOTE + bytes(32), SIGNATURE, KEY_AREA, selection],
+    }
+
+
+def main() -> None:
+    """Write them."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: seeds.py DIRECTORY")
+    for target, inputs in seeds().items():
+        corpus = Path(sys.argv[1]) / target
+        corpus.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(inputs):
+            (corpus / f"seed-{number:03}").write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
