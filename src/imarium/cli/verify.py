@@ -39,10 +39,13 @@ def verify(
     """
     if ak is None:
         raise UsageError("name the attestation key you trust with --ak; the machine has it as ak.pub")
+    challenge = hex_bytes("--nonce", nonce)
+    if not challenge:
+        raise UsageError(
+            "the nonce is empty, so that any old quote would do; give the one the evidence was asked for with"
+        )
     known = VerifierState.from_document(read_json(state)) if state is not None and state.exists() else None
-    result = appraise(
-        read_bytes(evidence, MAX_EVIDENCE), nonce=hex_bytes("--nonce", nonce), trusted_ak=_trusted(ak), state=known
-    )
+    result = appraise(read_bytes(evidence, MAX_EVIDENCE), nonce=challenge, trusted_ak=_trusted(ak), state=known)
     if state is not None and result.state is not None:
         write_json(state, result.state.to_document())
     if json:

@@ -29,6 +29,15 @@ _MAX_DEPTH = 8
 _MAX_STRUCTURE = 4096
 """Largest TPM structure accepted, in bytes: well above any TPM's."""
 
+_MAX_ITEMS = 4096
+"""Most CBOR items accepted: more than all banks with all registers need."""
+
+_NUMBER, _BYTES, _TEXT, _MAP = 0, 2, 3, 5
+_ITEM_NAMES = {_NUMBER: "unsigned integer", _BYTES: "byte string", _TEXT: "text", _MAP: "map"}
+"""The major types that evidence uses."""
+_IN_PLACE, _LONGEST = 24, 27
+"""Below the first, an argument is in the item's first byte; the second announces one of 8 bytes."""
+
 _T = TypeVar("_T")
 
 
@@ -101,17 +110,13 @@ class Evidence:
         if len(data) > MAX_EVIDENCE:
             raise _malformed(f"at most {MAX_EVIDENCE} bytes", f"{len(data)} bytes")
         evidence = _evidence(_decode_cbor(data))
-        encoded = evidence.encode()
-        if encoded != data:
-            if data.startswith(encoded):
-                raise MalformedEvidence(
-                    "trailing", offset=len(encoded), expected="the end", found=f"{len(data) - len(encoded)} more bytes"
-                )
+        if evidence.encode() != data:
             raise _malformed("deterministic CBOR (RFC 8949, section 4.2.1)", "another encoding of the same content")
         return evidence
 
 
 def _decode_cbor(data: bytes) -> object:
+    _check_items(data)
     try:
         document: object = cbor2.loads(
             data,
@@ -120,13 +125,48 @@ def _decode_cbor(data: bytes) -> object:
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         )
-    except cbor2.CBORDecodeEOF as error:
-        raise MalformedEvidence(
-            "truncated", offset=len(data), expected="more bytes", found="the end: the file is cut short"
-        ) from error
-    except (cbor2.CBORError, ValueError, OverflowError, ArithmeticError) as error:
+    except (cbor2.CBORError, ValueError, OverflowError) as error:
         raise _malformed("CBOR", " ".join(str(error).split())[:80]) from error
     return document
+
+
+def _check_items(data: bytes) -> None:
+    """Walk over the items before any is decoded: maps, texts, byte strings and numbers, few of them, all there.
+
+    Evidence needs nothing else, and a tag, for one, can make a decoder run another parser.
+    """
+    position, pending, items = 0, 1, 0
+    while pending:
+        major, argument, start = _item_head(data, position)
+        items += 1
+        if items > _MAX_ITEMS:
+            raise _malformed(f"at most {_MAX_ITEMS} items", "more", at=position)
+        pending += 2 * argument - 1 if major == _MAP else -1
+        position = start + argument if major in {_BYTES, _TEXT} else start
+        if position > len(data):
+            raise _cut_short(data)
+    if position < len(data):
+        found = f"{len(data) - position} more bytes"
+        raise MalformedEvidence("trailing", offset=position, expected="the end", found=found)
+
+
+def _item_head(data: bytes, position: int) -> tuple[int, int, int]:
+    """Major type and argument of the item at ``position``, and where its content starts (RFC 8949, section 3)."""
+    if position >= len(data):
+        raise _cut_short(data)
+    major, information = data[position] >> 5, data[position] & 31
+    if major not in _ITEM_NAMES:
+        wanted = ", ".join(_ITEM_NAMES.values())
+        raise _malformed(f"one of {wanted}", f"an item of major type {major}", at=position)
+    if information > _LONGEST:
+        raise _malformed("an item of known length", "an indefinite or reserved length", at=position)
+    start = position + 1
+    if information < _IN_PLACE:
+        return major, information, start
+    end = start + (1 << information - _IN_PLACE)
+    if end > len(data):
+        raise _cut_short(data)
+    return major, int.from_bytes(data[start:end], "big"), end
 
 
 def _evidence(document: object) -> Evidence:
@@ -230,13 +270,14 @@ def _describe(value: object) -> str:
             return f"{len(value)} bytes"
         case str():
             return repr(value[:40])
-        case int() if value.bit_length() > 64:
-            return f"an integer of {value.bit_length()} bits"
-        case None | int() | float():
-            return repr(value)
         case _:
-            return type(value).__name__
+            return repr(value)[:40]
 
 
-def _malformed(expected: str, found: str) -> MalformedEvidence:
-    return MalformedEvidence("malformed", offset=0, expected=expected, found=found)
+def _malformed(expected: str, found: str, *, at: int = 0) -> MalformedEvidence:
+    return MalformedEvidence("malformed", offset=at, expected=expected, found=found)
+
+
+def _cut_short(data: bytes) -> MalformedEvidence:
+    found = "the end: the file is cut short"
+    return MalformedEvidence("truncated", offset=len(data), expected="more bytes", found=found)

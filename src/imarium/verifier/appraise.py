@@ -4,54 +4,43 @@ Pure: no file, no clock, no device. The steps, in order; ``docs/appraisal.md`` e
 
 1. Form: the evidence decodes, its records can be read, their number is the one it states.
 2. AK, signature, nonce, selection and values: the steps of :mod:`imarium.verifier.quote`.
-3. Banks: the registers of the list are attested in a bank stronger than SHA-1.
+3. Registers: each that the list names is attested, in a bank stronger than SHA-1, and nobody can reset it.
 4. State: the evidence goes on where the state ends, in the same life of the same TPM's registers.
 5. Beginning: where the log begins, it begins with boot_aggregate or boot_aggregate_late, and this is the hash of the
    attested PCRs 0 to 9 (0 to 7 for SHA-1) where these are quoted.
 6. Replay from the state, and the prefix of the list that leads to the attested values, in every bank at once.
 7. Template digests: each is the one its record's data gives.
 
-What a step needs to be fact is fact only after the steps before it: the steps of 2 all run, then those up to 5, then
+What a step needs to be fact is fact only after the steps before it: steps 2 and 3 run together, then 4 and 5, then
 6 and 7, and a group that fails ends the appraisal.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
 
-from imarium.chain import BOOT_AGGREGATE_NAMES, ChainState, RegisterValues, Replay, ReplayResult
+from imarium.chain import BOOT_AGGREGATE_NAMES, ChainState, RegisterValues, Replay
 from imarium.errors import MalformedRecord, MissingComponent, UsageError
 from imarium.formats.evidence import Evidence, MalformedEvidence
-from imarium.formats.fields import hash_input
-from imarium.formats.records import Frame, Record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
-from imarium.formats.templates import template
-from imarium.formats.tpm import Attest, Public
-from imarium.hashes import SHA1, HashAlgorithm
-from imarium.verifier.diagnose import Link, explain
+from imarium.formats.tpm import Attest, PcrValues, Public
+from imarium.hashes import SHA1
+from imarium.verifier.continuity import check_identity, check_passage, check_position
+from imarium.verifier.damage import explain_signature
+from imarium.verifier.listed import ListedRecords, read_list
+from imarium.verifier.mismatch import Replayed, check_digests, check_match
 from imarium.verifier.quote import check_quote
 from imarium.verifier.result import Reason, Result
+from imarium.verifier.signatures import SIGNATURE_INVALID
 from imarium.verifier.state import LogIdentity, VerifierState
 
-__all__ = ["MAX_REASONS", "appraise"]
+__all__ = ["RESETTABLE", "appraise"]
 
-MAX_REASONS = 100
-"""Most records that are named one by one; beyond that they are summed up in one reason."""
+RESETTABLE = frozenset({PcrIndex(16), PcrIndex(23)})
+"""PCRs any program can reset (TCG PC Client Platform TPM Profile, section 4.6.2): their values prove no history."""
 
 AGGREGATED = 10
 AGGREGATED_SHA1 = 8
 """How many PCRs, from 0 on, boot_aggregate is taken over."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """The records of the evidence: cut out, each found to be well formed, and the first of them."""
-
-    frames: tuple[Frame, ...]
-    first: Record | None
-
-    @property
-    def registers(self) -> set[PcrIndex]:
-        """The registers the records were extended into."""
-        return {PcrIndex(frame[0]) for frame in self.frames}
 
 
 class _RejectedEvidence(Exception):
@@ -70,12 +59,12 @@ def appraise(evidence: bytes, *, nonce: bytes, trusted_ak: Public, state: Verifi
     count = 0
     try:
         claim, listed = _read(evidence)
-        count = len(listed.frames)
-        registers = {IMA_PCR, *listed.registers, *(state.chain.values if state else ())}
-        attest = _check_quote(claim, nonce, trusted_ak, registers)
+        count = listed.count
+        attest = _check_quote(claim, nonce, trusted_ak, listed, state)
         identity = _identity(attest, trusted_ak, listed, state)
         start = _check_start(claim, listed, state, identity)
-        attested = _attested(claim, registers)
+        registers = {IMA_PCR, *listed.registers, *(state.chain.values if state else ())}
+        attested = _by_register(claim.root.values, registers)
         prefix = _check_records(claim, listed, attested, start, state)
     except _RejectedEvidence as rejected:
         return Result(rejected.reasons, covered=0, unverified=count, state=None, begins=None)
@@ -84,30 +73,27 @@ def appraise(evidence: bytes, *, nonce: bytes, trusted_ak: Public, state: Verifi
     return Result((), covered, count - covered, left, identity.begins)
 
 
-def _read(evidence: bytes) -> tuple[Evidence, _Listed]:
+def _read(evidence: bytes) -> tuple[Evidence, ListedRecords]:
     """Step 1. Every record is read down to its fields."""
     try:
         claim = Evidence.decode(evidence)
+        listed = read_list(claim.log)
     except MalformedEvidence as error:
         raise _RejectedEvidence(Reason(f"evidence_{error.fault}", str(error))) from error
-    frames: list[Frame] = []
-    first: Record | None = None
-    try:
-        for record in read_records([claim.log.records], claim.log.layout, first=claim.log.first):
-            _ = record.fields
-            frames.append(record.frame)
-            first = first or record
     except MalformedRecord as error:
         raise _RejectedEvidence(Reason("record_malformed", str(error), error.record)) from error
-    if len(frames) != claim.log.count:
-        detail = f"the evidence states {claim.log.count} records, it has {len(frames)}"
+    if listed.count != claim.log.count:
+        detail = f"the evidence states {claim.log.count} records, it has {listed.count}"
         raise _RejectedEvidence(Reason("record_count", detail))
-    return claim, _Listed(tuple(frames), first)
+    return claim, listed
 
 
-def _check_quote(claim: Evidence, nonce: bytes, trusted_ak: Public, registers: set[PcrIndex]) -> Attest:
-    """Steps 2 and 3. Every register of the list has to be attested in every bank of the quote."""
+def _check_quote(
+    claim: Evidence, nonce: bytes, trusted_ak: Public, listed: ListedRecords, state: VerifierState | None
+) -> Attest:
+    """Steps 2 and 3."""
     root = claim.root
+    needed = tuple(sorted({IMA_PCR, *(state.chain.values if state else ())}))
     quote = check_quote(
         root.quote,
         root.signature,
@@ -115,29 +101,42 @@ def _check_quote(claim: Evidence, nonce: bytes, trusted_ak: Public, registers: s
         trusted_name=trusted_ak.name,
         nonce=nonce,
         values=root.values,
-        required={bank: tuple(sorted(registers)) for bank in root.values},
+        required=dict.fromkeys(root.values, needed),
     )
-    reasons = [*quote.reasons]
-    if not any(bank != SHA1 and IMA_PCR in values for bank, values in root.values.items()):
-        reasons.append(
-            Reason("bank_weak", "the list's register is attested in the SHA-1 bank only: quote the SHA-256 bank too")
-        )
+    reasons = [*map(partial(_explained, claim), quote.reasons), *_check_registers(root.values, listed)]
     if reasons or quote.attest is None:
         raise _RejectedEvidence(*reasons)
     return quote.attest
 
 
-def _attested(claim: Evidence, registers: set[PcrIndex]) -> RegisterValues:
-    """The values the list has to lead to, by register: as claimed, and facts once step 2 has passed."""
-    banks = claim.root.values
-    return {
-        pcr: {bank: values[pcr] for bank, values in banks.items() if pcr in values}
-        for pcr in sorted(registers)
-        if any(pcr in values for values in banks.values())
-    }
+def _explained(claim: Evidence, reason: Reason) -> Reason:
+    """The reason, or a closer one where a signature does not verify and one bit explains it."""
+    if reason.code != SIGNATURE_INVALID:
+        return reason
+    root = claim.root
+    return explain_signature(root.ak, root.quote, root.signature) or reason
 
 
-def _identity(attest: Attest, trusted_ak: Public, listed: _Listed, state: VerifierState | None) -> LogIdentity:
+def _check_registers(values: PcrValues, listed: ListedRecords) -> Iterator[Reason]:
+    """Step 3. Every register of the list has to be attested in every bank of the quote."""
+    if not any(bank != SHA1 and IMA_PCR in of_bank for bank, of_bank in values.items()):
+        detail = "the list's register is attested in the SHA-1 bank only: quote the SHA-256 bank too"
+        yield Reason("bank_weak", detail)
+    for pcr, number in sorted(listed.registers.items()):
+        if pcr != IMA_PCR and not all(pcr in of_bank for of_bank in values.values()):
+            detail = f"record {number} is one of PCR {pcr}, which the quote does not cover in each of its banks"
+            yield Reason("register_not_quoted", detail, number)
+        if pcr in RESETTABLE:
+            detail = f"record {number} is one of PCR {pcr}, which any program can reset: it proves no records"
+            yield Reason("register_resettable", detail, number)
+
+
+def _by_register(values: PcrValues, registers: set[PcrIndex]) -> RegisterValues:
+    """The values the list has to lead to: as claimed, and facts once steps 2 and 3 have passed."""
+    return {pcr: {bank: of_bank[pcr] for bank, of_bank in values.items()} for pcr in sorted(registers)}
+
+
+def _identity(attest: Attest, trusted_ak: Public, listed: ListedRecords, state: VerifierState | None) -> LogIdentity:
     """Which log the evidence is of, as the quote and the log's first record say."""
     begins = state.log.begins if state else ""
     if listed.first is not None and listed.first.number == 0:
@@ -146,127 +145,20 @@ def _identity(attest: Attest, trusted_ak: Public, listed: _Listed, state: Verifi
     return LogIdentity(trusted_ak.name, clock.reset_count, clock.clock, begins)
 
 
-def _check_identity(state: VerifierState, log: LogIdentity) -> list[Reason]:
-    """Step 4, as far as the quote tells: the state is of the same life of the same TPM's registers."""
-    known = state.log
-    if known.ak != log.ak:
-        return [Reason("state_other_log", "the state was left by another AK; verify this machine with its own state")]
-    if known.reset_count != log.reset_count:
-        detail = (
-            f"the TPM's reset count is {log.reset_count}, the state's is {known.reset_count}: the machine was reset "
-            "since; ask for evidence from record 0 and verify it without the state"
-        )
-        return [Reason("state_other_log", detail)]
-    if log.clock < known.clock:
-        return [Reason("state_rollback", f"the TPM's clock is {log.clock} ms, the state has seen {known.clock} ms")]
-    return []
-
-
-def _check_start(claim: Evidence, listed: _Listed, state: VerifierState | None, identity: LogIdentity) -> ChainState:
+def _check_start(
+    claim: Evidence, listed: ListedRecords, state: VerifierState | None, identity: LogIdentity
+) -> ChainState:
     """Steps 4 and 5: where the replay starts."""
-    reasons = _check_identity(state, identity) if state is not None else []
-    first = claim.log.first
-    start = ChainState()
-    if first == 0:
+    reasons = check_identity(state.log, identity) if state is not None else []
+    reasons += check_position(claim.log, state)
+    if claim.log.first == 0:
         reasons += _check_beginning(claim, listed)
-    elif state is None:
-        detail = f"the evidence begins at record {first}: give the state of an earlier appraisal, or ask from record 0"
-        reasons.append(Reason("state_missing", detail))
-    elif state.chain.records != first:
-        known = state.chain.records
-        detail = f"the evidence begins at record {first}, the state ends before record {known}: ask from record {known}"
-        reasons.append(Reason("state_position", detail))
-    else:
-        start = state.chain
     if reasons:
         raise _RejectedEvidence(*reasons)
-    return start
+    return state.chain if state is not None and claim.log.first else ChainState()
 
 
-def _check_records(
-    claim: Evidence, listed: _Listed, attested: RegisterValues, start: ChainState, state: VerifierState | None
-) -> int:
-    """Steps 6 and 7: how many of the log's records the attested values cover."""
-    run = _replay(claim, listed, attested, start)
-    prefix = run.matches.prefix
-    reasons = [*_check_match(claim, listed, attested, run, start), *_check_digests(run)]
-    if prefix == 0:
-        reasons.append(Reason("nothing_covered", "nothing was extended into the list's register yet: ask again"))
-    if state is not None and claim.log.first == 0:
-        reasons += _check_passage(claim, listed, state, prefix)
-    if reasons or prefix is None:
-        raise _RejectedEvidence(*reasons)
-    return prefix
-
-
-def _replay(claim: Evidence, listed: _Listed, attested: RegisterValues, start: ChainState) -> ReplayResult:
-    try:
-        run = Replay(claim.log.layout, (), start=start, targets=attested)
-        run.feed(listed.frames)
-    except UsageError as error:
-        raise _RejectedEvidence(Reason("state_banks", str(error))) from error
-    except MissingComponent as error:
-        raise _RejectedEvidence(Reason("algorithm_unsupported", str(error))) from error
-    return run.result()
-
-
-def _check_match(
-    claim: Evidence, listed: _Listed, attested: RegisterValues, replayed: ReplayResult, start: ChainState
-) -> list[Reason]:
-    """Step 6's verdict, with an explanation where one can be found. Altered records are left to step 7."""
-    if replayed.matches.prefix is not None or replayed.bad_digests:
-        return []
-    if not listed.frames:
-        detail = (
-            "the evidence has no records, but the list's register was extended: ask again from where the state ends"
-        )
-        return [Reason("list_empty", detail)]
-    covered = replayed.matches.covered
-    missed = [(pcr, bank) for pcr, banks in covered.items() for bank, hit in banks.items() if hit is None]
-    if not missed:
-        return [Reason("registers_disagree", "the attested values of the registers belong to different moments")]
-    pcr, bank = missed[0]
-    links = _links(claim, listed, pcr, bank)
-    found = explain(links, bank, start.value(pcr, bank), attested[pcr][bank])
-    if found is not None:
-        return [found]
-    where = "from the state on " if start.records else ""
-    detail = (
-        f"no prefix of the list leads {where}to the attested value of PCR {pcr} in the {bank.name} bank: records are "
-        "missing, or more than one was changed"
-    )
-    return [Reason("records_missing", detail)]
-
-
-def _links(claim: Evidence, listed: _Listed, pcr: PcrIndex, bank: HashAlgorithm) -> list[Link]:
-    links = []
-    for number, (register, stored, name, data) in enumerate(listed.frames, claim.log.first):
-        found = template(name)
-        if register == pcr and found is not None:
-            links.append(Link(number, bank.digest(hash_input(found, data)), not any(stored)))
-    return links
-
-
-def _check_digests(result: ReplayResult) -> list[Reason]:
-    """Step 7. Whether the list still leads to the attested values tells which half of the record was altered."""
-    if result.matches.prefix is not None:
-        code, what = (
-            "template_digest_altered",
-            "the data is proved by the quote, the template digest is not the one it gives",
-        )
-    else:
-        code, what = (
-            "record_altered",
-            "the template digest is not the one the data gives, and the quote does not prove the data",
-        )
-    bad = result.bad_digests
-    reasons = [Reason(code, f"record {number}: {what}", number) for number in bad[:MAX_REASONS]]
-    if len(bad) > MAX_REASONS:
-        reasons.append(Reason(code, f"and {len(bad) - MAX_REASONS} more records"))
-    return reasons
-
-
-def _check_beginning(claim: Evidence, listed: _Listed) -> list[Reason]:
+def _check_beginning(claim: Evidence, listed: ListedRecords) -> list[Reason]:
     """Step 5."""
     first = listed.first
     if first is None:
@@ -290,18 +182,39 @@ def _check_beginning(claim: Evidence, listed: _Listed) -> list[Reason]:
     return []
 
 
-def _check_passage(claim: Evidence, listed: _Listed, state: VerifierState, prefix: int | None) -> list[Reason]:
-    """Step 4 for evidence from record 0: the log passes through the state, and the quote is not older than it."""
-    known = state.chain
-    if prefix is not None and prefix < known.records:
-        detail = f"the quote covers {prefix} records, an earlier one covered {known.records}: records were taken away"
-        return [Reason("state_rollback", detail)]
-    run = Replay(claim.log.layout, known.banks)
-    run.feed(listed.frames[: known.records])
-    reached = run.result().state
-    for pcr, banks in known.values.items():
-        for bank, value in banks.items():
-            if bank in known.banks and reached.value(pcr, bank) != value:
-                detail = f"after {known.records} records PCR {pcr} is not the value an earlier verification proved"
-                return [Reason("state_other_log", detail)]
-    return []
+def _check_records(
+    claim: Evidence, listed: ListedRecords, attested: RegisterValues, start: ChainState, state: VerifierState | None
+) -> int:
+    """Steps 6 and 7: how many of the log's records the attested values cover."""
+    try:
+        replayed, passed = _replay(claim, listed, attested, start, state)
+    except UsageError as error:
+        raise _RejectedEvidence(Reason("state_banks", str(error))) from error
+    except MissingComponent as error:
+        raise _RejectedEvidence(Reason("algorithm_unsupported", str(error))) from error
+    prefix = replayed.result.matches.prefix
+    reasons = [*check_match(replayed), *check_digests(replayed.result)]
+    if prefix == 0:
+        reasons.append(Reason("nothing_covered", "nothing was extended into the list's register yet: ask again"))
+    if state is not None and claim.log.first == 0 and prefix is not None:
+        reasons += check_passage(state.chain, passed, prefix)
+    if reasons or prefix is None:
+        raise _RejectedEvidence(*reasons)
+    return prefix
+
+
+def _replay(
+    claim: Evidence, listed: ListedRecords, attested: RegisterValues, start: ChainState, state: VerifierState | None
+) -> tuple[Replayed, ChainState | None]:
+    """The replay, and where it was after as many records as the state has, for evidence from record 0."""
+    passing = state.chain if state is not None and claim.log.first == 0 else ChainState()
+    if passing.records and not passing.banks:
+        raise UsageError("the state has no bank in which it knows every register; verify without it")
+    run = Replay(claim.log.layout, passing.banks, start=start, targets=attested)
+    passed, seen = None, 0
+    for frames in listed.split_frames(passing.records):
+        run.feed(frames)
+        seen += len(frames)
+        if seen == passing.records:
+            passed = run.result().state
+    return Replayed(listed, attested, start, run.result()), passed
