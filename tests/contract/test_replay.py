@@ -5,9 +5,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.unit.builders import Made, ascii_line, binary, kexec, naive_replay, ng
+from tests.unit.builders import Made, Order, ascii_line, binary, kexec, naive_replay, ng
 
 MADE = [ng(b"boot_aggregate"), ng(b"/a"), ng(b"/b", 11), ng(b"/v", violation=True), ng(b"/d")]
 SHA1 = "de1e977e6de537e0475221aac6b68b816d56d960"
@@ -33,7 +34,7 @@ def made_list(tmp_path: Path) -> Path:
     return path
 
 
-def document(ended) -> dict:
+def document(ended) -> Any:
     assert ended.err == ""
     return json.loads(ended.out)
 
@@ -89,7 +90,7 @@ def test_every_form_gives_the_same_chains(imarium, tmp_path, form):
     path = tmp_path / "list"
     path.write_bytes(data)
     ended = imarium("replay", "-", "--json", stdin=data) if form[:5] == "stdin" else imarium("replay", path, "--json")
-    order = "big" if form == "big" else "little"
+    order: Order = "big" if form == "big" else "little"
     expected = {
         str(pcr): {bank: naive_replay(MADE, bank, order)[-1][pcr].hex() for bank in ("sha1", "sha256")}
         for pcr in (10, 11)

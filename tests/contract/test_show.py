@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.contract.conftest import Ended
 from tests.unit.builders import ascii_line, binary, kexec, ng
 
 MADE = [ng(b"boot_aggregate"), ng(b"/bin/sh"), ng(b"/a\nb\xff", 11), ng(b"/v", violation=True), ng(b"/bin/true")]
@@ -21,7 +22,7 @@ def made_list(tmp_path: Path) -> Path:
     return path
 
 
-def lines(ended) -> list[bytes]:
+def lines(ended: Ended) -> list[bytes]:
     assert (ended.status, ended.err) == (0, "")
     return ended.out.splitlines()
 

@@ -19,6 +19,7 @@ with atheris.instrument_imports(include=["imarium"]):
     from imarium.errors import ImariumError, MalformedInput, MalformedRecord
     from imarium.formats.ascii import ascii_line, display_line, read_ascii
     from imarium.formats.evidence import Evidence
+    from imarium.formats.fields import ByteOrder
     from imarium.formats.kexec import KEXEC_HEADER_SIZE
     from imarium.formats.lists import ListForm, ListKind, detect_form, read_frames, read_list
     from imarium.formats.pcrs import parse_pcr_option, parse_pcrread
@@ -33,12 +34,13 @@ with atheris.instrument_imports(include=["imarium"]):
     )
     from imarium.hashes import ALGORITHMS, SHA1, SHA256
 
+ORDERS: tuple[ByteOrder, ...] = ("little", "big")
 BANKS = [algorithm for algorithm in ALGORITHMS if algorithm.tcg_id and algorithm.computable]
 FORMS = [
     ListForm(kind, ListLayout(bank, order, padded))
     for kind in ListKind
     for bank in BANKS
-    for order in ("little", "big")
+    for order in ORDERS
     for padded in ((False,) if bank is SHA1 else (False, True))
 ]
 
@@ -120,7 +122,7 @@ def detect(data: bytes) -> None:
         return
     kind = [None, *ListKind][data[0] % 4]
     digest = [None, *BANKS][(data[0] >> 2) % (len(BANKS) + 1)]
-    order = (None, "little", "big", None)[data[0] >> 6]
+    order = (None, *ORDERS, None)[data[0] >> 6]
     for complete in (False, True):
         with suppress(ImariumError):
             form = detect_form(data[1:], complete=complete, kind=kind, digest=digest, byte_order=order)

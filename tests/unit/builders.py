@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 __all__ = [
     "BANKS",
+    "ORDERS",
     "SIZES",
     "TEMPLATES",
     "Made",
@@ -20,12 +21,14 @@ __all__ = [
     "binary",
     "hashed",
     "kexec",
+    "made_layouts",
     "made_records",
     "naive_replay",
     "ng",
 ]
 
 Order = Literal["little", "big"]
+ORDERS: tuple[Order, ...] = ("little", "big")
 
 SIZES = {
     "sha1": 20,
@@ -188,6 +191,12 @@ def _field(draw: st.DrawFn, field: str, order: Order, legacy: bool) -> bytes:  #
         width = INTEGERS[field]
         return draw(st.integers(0, (1 << 8 * width) - 1)).to_bytes(width, order)
     return draw(st.binary(max_size=24))
+
+
+def made_layouts() -> st.SearchStrategy[tuple[str, Order, bool]]:
+    """Digest column, byte order, and whether the column is padded."""
+    every = [(bank, order, padded) for bank in BANKS for order in ORDERS for padded in (False, True)]
+    return st.sampled_from([layout for layout in every if layout[0] != "sha1" or not layout[2]])
 
 
 @st.composite

@@ -4,17 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit import builders
-from tests.unit.builders import BANKS, Made, binary, made_records, ng
+from tests.unit.builders import Made, binary, made_layouts, made_records, ng
 
 from imarium.errors import MalformedRecord
 from imarium.formats.ascii import ascii_line, display_line, display_name, read_ascii
 from imarium.formats.records import ListLayout, encode_record, read_records
 from imarium.hashes import by_name
 
-layouts = st.tuples(st.sampled_from(BANKS), st.sampled_from(["little", "big"]), st.booleans()).map(
-    lambda case: (case[0], case[1], case[2] and case[0] != "sha1")
-)
-cases = layouts.flatmap(lambda layout: st.tuples(st.just(layout), made_records(layout[1])))
+cases = made_layouts().flatmap(lambda layout: st.tuples(st.just(layout), made_records(layout[1])))
 
 
 def carried(made: Made) -> bool:

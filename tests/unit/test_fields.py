@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.builders import Made, made_records
+from tests.unit.builders import ORDERS, Made, made_records
 
 from imarium.formats.fields import (
     MalformedField,
@@ -24,7 +24,7 @@ def known(name: str):
     return found
 
 
-@given(st.sampled_from(["little", "big"]).flatmap(lambda order: st.tuples(st.just(order), made_records(order))))
+@given(st.sampled_from(ORDERS).flatmap(lambda order: st.tuples(st.just(order), made_records(order))))
 def test_data_is_split_and_joined_as_the_kernel_lays_it_out(case):
     order, records = case
     for made in records:

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.builders import kexec, made_records, ng
+from tests.unit.builders import ORDERS, kexec, made_records, ng
 
 from imarium.errors import MalformedInput
 from imarium.formats.kexec import KEXEC_HEADER_SIZE, KexecHeader
@@ -18,7 +18,7 @@ def form(order="little"):
 
 
 @given(
-    st.sampled_from(["little", "big"]).flatmap(lambda order: st.tuples(st.just(order), made_records(order))),
+    st.sampled_from(ORDERS).flatmap(lambda order: st.tuples(st.just(order), made_records(order))),
     st.binary(max_size=40),
     st.integers(1, 64),
 )

@@ -1,6 +1,7 @@
 """Resume states and their JSON form."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from imarium.errors import MalformedInput, UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, by_name
 
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "type": "imarium-state",
     "version": 1,
     "records": 1200,
