@@ -4,14 +4,18 @@ Nothing but imarium's own errors may leave a parser, and what is read must come 
 runs every target for a while.
 """
 
+import copy
 import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import atheris
+import cbor2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 with atheris.instrument_imports(include=["imarium"]):
@@ -141,10 +145,47 @@ def pcrs(data: bytes) -> None:
         parse_pcr_option(text.split("\n"))
 
 
+def _frames_of(encode: Callable[[object], bytes], document: dict[str, Any], *paths: str) -> list[tuple[bytes, bytes]]:
+    """What stands before and behind each member of an encoded document, and nothing: where to put fuzz."""
+    frames = [(b"", b"")]
+    for path in paths:
+        marked = copy.deepcopy(document)
+        *parents, last = path.split(".")
+        container = marked
+        for name in parents:
+            container = container[name]
+        container[last] = "marked member"
+        before, _, behind = encode(marked).partition(encode("marked member"))
+        frames.append((before, behind))
+    return frames
+
+
+def _framed(data: bytes, frames: list[tuple[bytes, bytes]]) -> bytes:
+    before, behind = frames[data[0] % len(frames)] if data else (b"", b"")
+    return before + data[1:] + behind
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+STATE = {"type": "imarium-state", "version": 1, "records": 1, "registers": {"10": {"sha1": "00" * 20}}}
+STATES = _frames_of(_json, STATE, "type", "version", "records", "registers", "registers.10", "registers.10.sha1")
+
+PART = {"kind": "tpm", "quote": b"", "signature": b"", "ak": b"", "values": {"sha1": {"10": bytes(20)}}}
+LOG = {"first": 0, "count": 0, "digest": "sha1", "byte_order": "little", "records": b""}
+EVIDENCES = _frames_of(
+    partial(cbor2.dumps, canonical=True),
+    {"type": "imarium-evidence", "version": 1, "root": PART, "list": LOG},
+    *("type", "version", "root", "list", "root.kind", "root.quote", "root.ak", "root.values", "root.values.sha1"),
+    *("root.values.sha1.10", "list.first", "list.count", "list.digest", "list.byte_order", "list.records"),
+)
+
+
 def state(data: bytes) -> None:
-    """A resume state."""
+    """A resume state: any text, or a good one with one member of any kind."""
     try:
-        document = json.loads(data)
+        document = json.loads(_framed(data, STATES))
     except (ValueError, RecursionError):
         return
     try:
@@ -156,9 +197,10 @@ def state(data: bytes) -> None:
 
 
 def evidence(data: bytes) -> None:
-    """Evidence: what is read is the one encoding of it."""
+    """Evidence, or evidence with one member of any kind: what is read is the one encoding of it."""
+    whole = _framed(data, EVIDENCES)
     with suppress(MalformedInput):
-        assert Evidence.decode(data).encode() == data
+        assert Evidence.decode(whole).encode() == whole
 
 
 def tpm(data: bytes) -> None:

@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+import cbor2
+
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
 
@@ -56,19 +58,28 @@ def _forms() -> list[bytes]:
     return bodies
 
 
+def _json(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Inputs that the targets read without complaint, or nearly so."""
     values = {SHA1: {PcrIndex(10): bytes(20)}, SHA256: {PcrIndex(10): bytes(32)}}
     part = TpmPart(QUOTE, SIGNATURE, KEY_AREA, values)
     body = binary([ng(b"/bin/true")])
-    registers = {"10": {"sha1": "00" * 20, "sha256": "11" * 32}}
+    banks = {"sha1": "00" * 20, "sha256": "11" * 32}
+    members = ["imarium-state", 1, 3, {"10": banks, "11": banks}, banks, "00" * 20]
+    state = {"type": "imarium-state", "version": 1, "records": 3, "registers": {"10": banks}}
+    whole = Evidence(part, ListPart(0, 1, ListLayout(), body)).encode()
+    parts = ["imarium-evidence", 1, {}, {}, "tpm", QUOTE, KEY_AREA, {"sm3": {"3": bytes(32)}}, {"3": bytes(20)}]
+    parts += [bytes(20), 7, 1 << 40, "sha256", "big", body]
     selection = selection_bytes({SHA256: (PcrIndex(10),)})
     return {
         "lists": [bytes([number, 16]) + body for number, body in enumerate(_forms())],
         "detect": [b"\0" + body for body in _forms()],
         "pcrs": [b"  sha1:\n    10: 0x" + b"0A" * 20 + b"\n  sha256:\n", b"10:sha256=" + b"0a" * 32],
-        "state": [json.dumps({"type": "imarium-state", "version": 1, "records": 3, "registers": registers}).encode()],
-        "evidence": [Evidence(part, ListPart(0, 1, ListLayout(), body)).encode()],
+        "state": [b"\0" + _json(state), *(bytes([at]) + _json(member) for at, member in enumerate(members, 1))],
+        "evidence": [b"\0" + whole, *(bytes([at]) + cbor2.dumps(part) for at, part in enumerate(parts, 1))],
         "tpm": [QUOTE + bytes(32), SIGNATURE, KEY_AREA, selection],
     }
 

@@ -72,3 +72,12 @@ def test_a_count_that_is_not_so_is_refused(count):
     for reader in (read_list, read_frames):
         with pytest.raises(MalformedInput, match=f"expected {count} records, as its header says, found 2"):
             list(reader([data], form()))
+
+
+def test_of_two_faults_the_first_is_reported_wherever_blocks_end():
+    data = kexec(MADE)[:24] + MADE[0].binary() + b"\xff" * 60  # a broken record, and fewer bytes than announced
+    announced = data[:8] + (1000).to_bytes(8, "little") + data[16:]
+    for reader in (read_list, read_frames):
+        for step in (1, 50, len(announced)):
+            with pytest.raises(MalformedInput, match=r"^record 1 at byte \d+: expected a register"):
+                list(reader([announced[i : i + step] for i in range(0, len(announced), step)], form()))

@@ -84,6 +84,11 @@ def test_a_list_broken_early_is_still_told(bank):
     assert caught.value.record == 2
 
 
+def test_a_list_of_violations_broken_early_is_still_told():
+    broken = binary(VIOLATIONS, "sha512") + b"\xff" * 200
+    assert detect(broken).layout.digest.name == "sha512"
+
+
 def test_a_list_with_broken_fields_first_is_still_told():
     broken = Made("ima-ng", (b"what:\0" + bytes(20), b"/x\0"))
     form = detect(binary([broken, *MADE], "sha384"))
