@@ -181,3 +181,21 @@ def test_it_imports_no_library_it_does_not_need():
         [sys.executable, "-c", script], env={"PYTHONPATH": str(source)}, capture_output=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_slow_pipe_is_read_as_what_it_is(tmp_path):
+    """Its first read gives one byte of the gzip mark."""
+    data = gzip.compress(binary(MADE))
+    (tmp_path / "rest").write_bytes(data[1:])
+    source = Path(__file__).resolve().parents[2] / "src"
+    line = f"(printf '\\037'; sleep 0.5; cat rest) | {sys.executable} -m imarium replay - --json"
+    done = subprocess.run(
+        ["sh", "-c", line],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(source), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["records"] == 5

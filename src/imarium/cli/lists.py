@@ -1,7 +1,6 @@
 """Opening a measurement list named on the command line: a file, gzip or not, or standard input."""
 
 import gzip
-import io
 import os
 import re
 import sys
@@ -11,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Self, cast
+from typing import IO, Annotated, Protocol, Self, cast
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -85,11 +84,12 @@ class ListFile:
             self._stack = stack.pop_all()
 
     def _read(self, raw: IO[bytes], path: str) -> Iterator[bytes]:
-        source, position = raw, 0
+        source: _Readable = raw
+        position = 0
         while True:
             try:
-                if not position and _is_gzip(raw):
-                    source = cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+                if source is raw:
+                    source = _opened(raw)
                 block = source.read(BLOCK)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise MalformedInput(path, offset=position, expected="intact gzip data", found=str(error)) from error
@@ -110,8 +110,26 @@ class ListFile:
         self._stack.close()
 
 
-def _is_gzip(raw: IO[bytes]) -> bool:
-    return isinstance(raw, io.BufferedReader) and raw.peek(2)[:2] == _GZIP_MAGIC
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Begun:
+    """A stream of which the first bytes have been read to see what it is: a pipe cannot be sought in."""
+
+    def __init__(self, head: bytes, raw: IO[bytes]) -> None:
+        self._head = head
+        self._raw = raw
+
+    def read(self, size: int, /) -> bytes:
+        head, self._head = self._head, b""
+        return head or self._raw.read(size)
+
+
+def _opened(raw: IO[bytes]) -> _Readable:
+    head = raw.read(len(_GZIP_MAGIC))
+    begun = _Begun(head, raw)
+    return gzip.GzipFile(fileobj=cast(IO[bytes], begun)) if head == _GZIP_MAGIC else begun
 
 
 def _open(path: str) -> IO[bytes]:
