@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from imarium.cli.documents import read_bytes, read_json, write_json
-from imarium.cli.options import Json, hex_bytes
+from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE
@@ -31,6 +31,15 @@ def verify(
             "--state", metavar="FILE", help="Go on from this state if it exists; replaced when the verdict is pass."
         ),
     ] = None,
+    register: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--register",
+            "-r",
+            metavar="N",
+            help="A register beside 10 that the machine's policy uses and the list must account for; may be repeated.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Appraise evidence: who signed it, for which nonce, and which records of the list it proves.
@@ -45,7 +54,13 @@ def verify(
             "the nonce is empty, so that any old quote would do; give the one the evidence was asked for with"
         )
     known = VerifierState.from_document(read_json(state)) if state is not None and state.exists() else None
-    result = appraise(read_bytes(evidence, MAX_EVIDENCE), nonce=challenge, trusted_ak=_trusted(ak), state=known)
+    result = appraise(
+        read_bytes(evidence, MAX_EVIDENCE),
+        nonce=challenge,
+        trusted_ak=_trusted(ak),
+        state=known,
+        registers=register_numbers(register),
+    )
     if state is not None and result.state is not None:
         write_json(state, result.state.to_document())
     if json:
@@ -72,7 +87,8 @@ def _trusted(path: Path) -> Public:
         try:
             return parse_public_area(data)
         except MalformedInput:
-            raise MalformedInput(str(path), offset=error.offset, expected=error.expected, found=error.found) from error
+            expected = f"the AK's TPM2B_PUBLIC (ak.pub): {error.expected}"
+            raise MalformedInput(str(path), offset=error.offset, expected=expected, found=error.found) from error
 
 
 def _print(result: Result) -> None:

@@ -4,7 +4,7 @@ Pure: no file, no clock, no device. The steps, in order; ``docs/appraisal.md`` e
 
 1. Form: the evidence decodes, its records can be read, their number is the one it states.
 2. AK, signature, nonce, selection and values: the steps of :mod:`imarium.verifier.quote`.
-3. Registers: each that the list names is attested, in a bank stronger than SHA-1, and nobody can reset it.
+3. Registers: each that the list or the caller names is attested, in a bank stronger than SHA-1, and cannot be reset.
 4. State: the evidence goes on where the state ends, in the same life of the same TPM's registers.
 5. Beginning: where the log begins, it begins with boot_aggregate or boot_aggregate_late, and this is the hash of the
    attested PCRs 0 to 9 (0 to 7 for SHA-1) where these are quoted.
@@ -15,7 +15,7 @@ What a step needs to be fact is fact only after the steps before it: steps 2 and
 6 and 7, and a group that fails ends the appraisal.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 
 from imarium.chain import BOOT_AGGREGATE_NAMES, ChainState, RegisterValues, Replay
@@ -51,20 +51,29 @@ class _RejectedEvidence(Exception):
         super().__init__(*reasons)
 
 
-def appraise(evidence: bytes, *, nonce: bytes, trusted_ak: Public, state: VerifierState | None = None) -> Result:
+def appraise(
+    evidence: bytes,
+    *,
+    nonce: bytes,
+    trusted_ak: Public,
+    state: VerifierState | None = None,
+    registers: Collection[PcrIndex] = (),
+) -> Result:
     """Appraise ``evidence``, which must be a quote over ``nonce`` by ``trusted_ak``.
 
-    ``state`` is where an earlier appraisal of the same log ended. Never raises for what the evidence holds.
+    ``state`` is where an earlier appraisal of the same log ended. ``registers`` are those that the list has to account
+    for beside PCR 10, whether it names them or not: where the kernel's policy uses others, a list without any record
+    of theirs would pass otherwise. Never raises for what the evidence holds.
     """
+    needed = {IMA_PCR, *registers, *(state.chain.values if state else ())}
     count = 0
     try:
         claim, listed = _read(evidence)
         count = listed.count
-        attest = _check_quote(claim, nonce, trusted_ak, listed, state)
+        attest = _check_quote(claim, nonce, trusted_ak, listed, needed)
         identity = _identity(attest, trusted_ak, listed, state)
         start = _check_start(claim, listed, state, identity)
-        registers = {IMA_PCR, *listed.registers, *(state.chain.values if state else ())}
-        attested = _by_register(claim.root.values, registers)
+        attested = _by_register(claim.root.values, needed | listed.registers.keys())
         prefix = _check_records(claim, listed, attested, start, state)
     except _RejectedEvidence as rejected:
         return Result(rejected.reasons, covered=0, unverified=count, state=None, begins=None)
@@ -89,11 +98,10 @@ def _read(evidence: bytes) -> tuple[Evidence, ListedRecords]:
 
 
 def _check_quote(
-    claim: Evidence, nonce: bytes, trusted_ak: Public, listed: ListedRecords, state: VerifierState | None
+    claim: Evidence, nonce: bytes, trusted_ak: Public, listed: ListedRecords, needed: set[PcrIndex]
 ) -> Attest:
     """Steps 2 and 3."""
     root = claim.root
-    needed = tuple(sorted({IMA_PCR, *(state.chain.values if state else ())}))
     quote = check_quote(
         root.quote,
         root.signature,
@@ -101,7 +109,7 @@ def _check_quote(
         trusted_name=trusted_ak.name,
         nonce=nonce,
         values=root.values,
-        required=dict.fromkeys(root.values, needed),
+        required=dict.fromkeys(root.values, tuple(sorted(needed))),
     )
     reasons = [*map(partial(_explained, claim), quote.reasons), *_check_registers(root.values, listed)]
     if reasons or quote.attest is None:
