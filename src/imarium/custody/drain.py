@@ -4,8 +4,8 @@ The order is that of :class:`~imarium.custody.steps.Step`. Whatever the step at 
 each record in the log, in the kernel, or in both, and tells which by content and by replay.
 """
 
+from imarium import durable
 from imarium.chain import RegisterValues
-from imarium.custody import durable
 from imarium.custody.continuity import Verdict, registers_named
 from imarium.custody.journal import Event
 from imarium.custody.log import Log

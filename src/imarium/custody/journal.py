@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from imarium import durable
 from imarium.chain import ChainState
-from imarium.custody import durable
 from imarium.errors import MalformedInput
 
 __all__ = ["Entry", "Event", "Journal", "now"]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from imarium import durable
 from imarium.chain import ChainState, replay
-from imarium.custody import durable
 from imarium.custody.journal import Entry, Event, Journal, now
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from imarium import durable
 from imarium.chain import RegisterValues
-from imarium.custody import durable
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imarium import hashes
-from imarium.custody import durable
+from imarium import durable, hashes
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.fields import ByteOrder
 from imarium.hashes import HashAlgorithm

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imarium.custody import durable
+from imarium import durable
 from imarium.custody.log import JOURNAL_FILE, LIST_FILE, META_FILE, Log
 from imarium.custody.meta import LogMeta
 from imarium.errors import MissingComponent, RefusedOperation, UsageError

@@ -1,4 +1,4 @@
-"""Files that outlive a crash: every write and sync of custody is made here, in the order that makes it safe.
+"""Files that outlive a crash: every durable write and sync is made here, in the order that makes it safe.
 
 A file is on stable storage when it is synced, and there to be found when its directory is. An append is written
 whole, then synced. A replacement is written beside, synced, renamed, and the directory synced.
