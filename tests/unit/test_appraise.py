@@ -1,5 +1,6 @@
 """Appraisal of evidence signed by a key made here: hostile input, and states and banks a TPM does not readily give."""
 
+import importlib
 import struct
 import tracemalloc
 from dataclasses import replace
@@ -21,6 +22,7 @@ from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import PcrValues, parse_public, pcr_digest, selection_bytes
 from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm, by_name
 from imarium.verifier import Result, VerifierState, appraise
+from imarium.verifier.damage import MAX_TRIED, explain_signature
 
 NONCE = b"\x05" * 20
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
@@ -31,8 +33,8 @@ def sized(data: bytes) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 
-def public_area() -> bytes:
-    point = PRIVATE.public_key().public_numbers()
+def public_area(key: ec.EllipticCurvePrivateKey = PRIVATE) -> bytes:
+    point = key.public_key().public_numbers()
     area = struct.pack(">HHI", 0x23, 0x0B, 0x00050072) + sized(b"") + struct.pack(">HHHHH", 0x10, 0x18, 0x0B, 3, 0x10)
     return sized(area + sized(point.x.to_bytes(32, "big")) + sized(point.y.to_bytes(32, "big")))
 
@@ -165,6 +167,35 @@ def test_banks_must_agree_and_one_be_strong() -> None:
     earlier = values_after(LOG[:4], (SHA1,), QUOTED)
     mixed = replace(evidence(LOG), root=quote({SHA1: earlier[SHA1], SHA256: values[SHA256]}))
     assert not ask(mixed).passed
+
+
+def test_no_list_is_read_and_no_bit_sought_for_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("imarium.verifier.appraise")
+    given = replace(evidence(LOG), log=ListPart(0, 9, ListLayout(), b"no list"))
+    assert codes(given) == ["record_malformed"]
+    monkeypatch.setattr(module, "read_list", lambda _: pytest.fail("the list was read"))
+    assert [reason.code for reason in appraise(given.encode(), nonce=b"other", trusted_ak=AK).reasons] == [
+        "nonce_mismatch"
+    ]
+    monkeypatch.setattr(module, "explain_signature", lambda *_: pytest.fail("a bit was sought"))
+    signature = given.root.signature[:-1] + bytes([given.root.signature[-1] ^ 1])
+    stranger = parse_public(public_area(ec.generate_private_key(ec.SECP256R1())))
+    changed = replace(given, root=replace(given.root, signature=signature)).encode()
+    found = appraise(changed, nonce=NONCE, trusted_ak=stranger)
+    assert [reason.code for reason in found.reasons] == ["ak_mismatch", "signature_invalid"]
+
+
+def test_a_changed_bit_is_sought_only_where_it_can_be() -> None:
+    root = evidence(LOG).root
+    changed = bytes([root.quote[0] ^ 4]) + root.quote[1:]
+    found = explain_signature(root.ak, changed, root.signature)
+    assert found is not None
+    assert (found.code, "bit 2 of byte 0 " in found.detail) == ("quote_altered", True)
+    twice = changed[:-1] + bytes([changed[-1] ^ 1])
+    assert explain_signature(root.ak, twice, root.signature) is None
+    assert explain_signature(root.ak[:-1], changed, root.signature) is None
+    assert explain_signature(root.ak, changed, root.signature[:-1]) is None
+    assert explain_signature(root.ak, changed + bytes(MAX_TRIED), root.signature) is None
 
 
 def test_a_bank_of_padded_digests_does_not_pass() -> None:

@@ -2,21 +2,23 @@
 
 Pure: no file, no clock, no device. The steps, in order; ``docs/appraisal.md`` explains each and its reason codes.
 
-1. Form: the evidence decodes, its records can be read, their number is the one it states.
+1. Form: the evidence decodes.
 2. AK, signature, nonce, selection and values: the steps of :mod:`imarium.verifier.quote`.
-3. Registers: each that the list or the caller names is attested, in a bank stronger than SHA-1, and cannot be reset.
+   One bank is stronger than SHA-1.
+3. List: its records can be read, their number is the one stated, and each register they name is attested and cannot be
+   reset.
 4. State: the evidence goes on where the state ends, in the same life of the same TPM's registers.
 5. Beginning: where the log begins, it begins with boot_aggregate or boot_aggregate_late, and this is the hash of the
    attested PCRs 0 to 9 (0 to 7 for SHA-1) where these are quoted.
 6. Replay from the state, and the prefix of the list that leads to the attested values, in every bank at once.
 7. Template digests: each is the one its record's data gives.
 
-What a step needs to be fact is fact only after the steps before it: steps 2 and 3 run together, then 4 and 5, then
-6 and 7, and a group that fails ends the appraisal.
+What a step needs to be fact is fact only after the steps before it: steps 4 and 5 run together, and 6 and 7, and a
+group that fails ends the appraisal. The list is not looked at before the quote is good, so that only a machine whose
+AK is trusted can have it read.
 """
 
-from collections.abc import Collection, Iterator
-from functools import partial
+from collections.abc import Collection
 
 from imarium.chain import BOOT_AGGREGATE_NAMES, ChainState, RegisterValues, Replay
 from imarium.errors import MalformedRecord, MissingComponent, UsageError
@@ -37,6 +39,9 @@ __all__ = ["RESETTABLE", "appraise"]
 
 RESETTABLE = frozenset({PcrIndex(16), PcrIndex(23)})
 """PCRs any program can reset (TCG PC Client Platform TPM Profile, section 4.6.2): their values prove no history."""
+
+_OTHER_KEY = frozenset({"ak_mismatch", "ak_malformed"})
+"""Reasons to look no further at what a signature is over: the sender chose the key, and so what that would cost."""
 
 AGGREGATED = 10
 AGGREGATED_SHA1 = 8
@@ -68,9 +73,11 @@ def appraise(
     needed = {IMA_PCR, *registers, *(state.chain.values if state else ())}
     count = 0
     try:
-        claim, listed = _read(evidence)
+        claim = _decode(evidence)
+        attest = _check_quote(claim, nonce, trusted_ak, needed)
+        listed = _read(claim)
         count = listed.count
-        attest = _check_quote(claim, nonce, trusted_ak, listed, needed)
+        _check_registers(claim.root.values, listed)
         identity = _identity(attest, trusted_ak, listed, state)
         start = _check_start(claim, listed, state, identity)
         attested = _by_register(claim.root.values, needed | listed.registers.keys())
@@ -82,25 +89,16 @@ def appraise(
     return Result((), covered, count - covered, left, identity.begins)
 
 
-def _read(evidence: bytes) -> tuple[Evidence, ListedRecords]:
-    """Step 1. Every record is read down to its fields."""
+def _decode(evidence: bytes) -> Evidence:
+    """Step 1."""
     try:
-        claim = Evidence.decode(evidence)
-        listed = read_list(claim.log)
+        return Evidence.decode(evidence)
     except MalformedEvidence as error:
         raise _RejectedEvidence(Reason(f"evidence_{error.fault}", str(error))) from error
-    except MalformedRecord as error:
-        raise _RejectedEvidence(Reason("record_malformed", str(error), error.record)) from error
-    if listed.count != claim.log.count:
-        detail = f"the evidence states {claim.log.count} records, it has {listed.count}"
-        raise _RejectedEvidence(Reason("record_count", detail))
-    return claim, listed
 
 
-def _check_quote(
-    claim: Evidence, nonce: bytes, trusted_ak: Public, listed: ListedRecords, needed: set[PcrIndex]
-) -> Attest:
-    """Steps 2 and 3."""
+def _check_quote(claim: Evidence, nonce: bytes, trusted_ak: Public, needed: set[PcrIndex]) -> Attest:
+    """Step 2."""
     root = claim.root
     quote = check_quote(
         root.quote,
@@ -111,7 +109,12 @@ def _check_quote(
         values=root.values,
         required=dict.fromkeys(root.values, tuple(sorted(needed))),
     )
-    reasons = [*map(partial(_explained, claim), quote.reasons), *_check_registers(root.values, listed)]
+    reasons = list(quote.reasons)
+    if not any(reason.code in _OTHER_KEY for reason in reasons):
+        reasons = [_explained(claim, reason) for reason in reasons]
+    if not any(bank != SHA1 and IMA_PCR in values for bank, values in root.values.items()):
+        detail = "the list's register is attested in the SHA-1 bank only: quote the SHA-256 bank too"
+        reasons.append(Reason("bank_weak", detail))
     if reasons or quote.attest is None:
         raise _RejectedEvidence(*reasons)
     return quote.attest
@@ -125,22 +128,34 @@ def _explained(claim: Evidence, reason: Reason) -> Reason:
     return explain_signature(root.ak, root.quote, root.signature) or reason
 
 
-def _check_registers(values: PcrValues, listed: ListedRecords) -> Iterator[Reason]:
+def _read(claim: Evidence) -> ListedRecords:
+    """Step 3. Every record is read down to its fields."""
+    try:
+        listed = read_list(claim.log)
+    except MalformedRecord as error:
+        raise _RejectedEvidence(Reason("record_malformed", str(error), error.record)) from error
+    if listed.count != claim.log.count:
+        detail = f"the evidence states {claim.log.count} records, it has {listed.count}"
+        raise _RejectedEvidence(Reason("record_count", detail))
+    return listed
+
+
+def _check_registers(values: PcrValues, listed: ListedRecords) -> None:
     """Step 3. Every register of the list has to be attested in every bank of the quote."""
-    if not any(bank != SHA1 and IMA_PCR in of_bank for bank, of_bank in values.items()):
-        detail = "the list's register is attested in the SHA-1 bank only: quote the SHA-256 bank too"
-        yield Reason("bank_weak", detail)
+    reasons = []
     for pcr, number in sorted(listed.registers.items()):
-        if pcr != IMA_PCR and not all(pcr in of_bank for of_bank in values.values()):
+        if not all(pcr in of_bank for of_bank in values.values()):
             detail = f"record {number} is one of PCR {pcr}, which the quote does not cover in each of its banks"
-            yield Reason("register_not_quoted", detail, number)
+            reasons.append(Reason("register_not_quoted", detail, number))
         if pcr in RESETTABLE:
             detail = f"record {number} is one of PCR {pcr}, which any program can reset: it proves no records"
-            yield Reason("register_resettable", detail, number)
+            reasons.append(Reason("register_resettable", detail, number))
+    if reasons:
+        raise _RejectedEvidence(*reasons)
 
 
 def _by_register(values: PcrValues, registers: set[PcrIndex]) -> RegisterValues:
-    """The values the list has to lead to: as claimed, and facts once steps 2 and 3 have passed."""
+    """The values the list has to lead to: as claimed, and facts once step 2 has passed."""
     return {pcr: {bank: of_bank[pcr] for bank, of_bank in values.items()} for pcr in sorted(registers)}
 
 
