@@ -237,6 +237,21 @@ def test_states_in_other_banks() -> None:
     assert codes(evidence(LOG), replace(state, chain=ChainState(4, split))) == ["state_banks"]
 
 
+def test_a_state_of_another_ak() -> None:
+    state = state_after(4)
+    other = replace(state, log=replace(state.log, ak=b"\x00\x0b" + bytes(32)))
+    assert codes(evidence(LOG, first=4), other) == ["state_other_ak"]
+    assert codes(evidence(LOG), other) == ["state_other_ak"]
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_record_whose_fields_cannot_be_read(number: int) -> None:
+    """It is well framed, and its hash would be good."""
+    broken = replace(LOG[number], fields=(b"sha256:\0" + bytes(31), LOG[number].fields[1]))
+    result = ask(evidence([*LOG[:number], broken, *LOG[number + 1 :]]))
+    assert [(reason.code, reason.record) for reason in result.reasons] == [("record_malformed", number)]
+
+
 def test_a_log_shorter_than_the_state() -> None:
     state = state_after(5)
     assert codes(evidence(LOG[:3]), state) == ["records_removed"]
