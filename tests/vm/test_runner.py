@@ -60,8 +60,15 @@ def test_command_line_streams_output_and_ends_with_the_status() -> None:
 
 def test_output_comes_as_it_is_printed(staging_kernel: Path) -> None:
     seen = threading.Event()
+    printed = bytearray()
+
+    def look(chunk: bytes) -> None:
+        printed.extend(chunk)  # a chunk may be a single byte
+        if b"early" in printed:
+            seen.set()
+
     setup = Setup(kernel=staging_kernel, command=("sh", "-c", "echo early; sleep 300"))
-    with Machine(setup, lambda chunk: seen.set() if b"early" in chunk else None) as machine:
+    with Machine(setup, look) as machine:
         assert seen.wait(120)
         assert alive(machine.pid)
 
