@@ -47,7 +47,6 @@ def in_the_machine(share: Path, nonce: str) -> None:
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "TERM": "dumb",
-        "COLUMNS": "160",
     }
     setup = Setup(
         kernel=kernel(),

@@ -94,6 +94,9 @@ def test_a_fail_leaves_the_state_alone(desk: Desk) -> None:
     (desk.path / "short").write_bytes(desk.evidence().read_bytes()[:-5])
     short = desk.verify(desk.path / "short", "--state", state, "--json")
     assert (short.status, short.codes) == (3, ["evidence_truncated"])
+    told = desk.verify(desk.path / "short", "--state", state)
+    assert (told.status, told.out, told.error.count("\n")) == (3, "", 1)
+    assert told.error.endswith("(evidence_truncated)\n")
     assert state.read_bytes() == before
 
 

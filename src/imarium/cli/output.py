@@ -9,7 +9,7 @@ from rich.console import Console
 __all__ = ["console", "emit_json", "progress_console"]
 
 _UNBROKEN = 4096
-"""Columns where there is no terminal: wider than any line, so that none is broken."""
+"""Columns where there is no terminal that knows its size: wider than any line, so that none is broken."""
 
 
 def emit_json(document: object) -> None:
@@ -29,6 +29,7 @@ def progress_console() -> Console:
 
 
 def _console(stream: TextIO) -> Console:
-    if stream.isatty():
-        return Console(file=stream, highlight=False)
-    return Console(file=stream, highlight=False, soft_wrap=True, width=_UNBROKEN)
+    console = Console(file=stream, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return console
+    return Console(file=stream, highlight=False, soft_wrap=True, width=_UNBROKEN, height=_UNBROKEN)

@@ -8,15 +8,21 @@ import typer
 from imarium.cli.documents import read_bytes, read_json, write_json
 from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
-from imarium.errors import MalformedInput, UsageError
+from imarium.errors import ImariumError, MalformedInput, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE
 from imarium.formats.tpm import Public, parse_public, parse_public_area
 from imarium.verifier import Result, VerifierState, appraise
 
 __all__ = ["verify"]
 
-_MALFORMED = MalformedInput.exit_status
 _FORM_CODES = frozenset({"evidence_truncated", "evidence_trailing", "evidence_malformed", "record_malformed"})
+
+
+class UnreadableEvidence(ImariumError):
+    """Evidence that fails by its form: malformed input rather than a negative verdict on good form."""
+
+    code = "unreadable_evidence"
+    exit_status = MalformedInput.exit_status
 
 
 def verify(
@@ -63,13 +69,16 @@ def verify(
     )
     if state is not None and result.state is not None:
         write_json(state, result.state.to_document())
+    unreadable = next((reason for reason in result.reasons if reason.code in _FORM_CODES), None)
     if json:
         emit_json(result.to_document())
+    elif unreadable is not None:
+        raise UnreadableEvidence(f"{evidence}: {unreadable.detail} ({unreadable.code})")
     else:
         _print(result)
-    if result.passed:
-        return 0
-    return _MALFORMED if any(reason.code in _FORM_CODES for reason in result.reasons) else 1
+    if unreadable is not None:
+        return UnreadableEvidence.exit_status
+    return 0 if result.passed else 1
 
 
 def _trusted(path: Path) -> Public:
