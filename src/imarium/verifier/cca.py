@@ -20,11 +20,10 @@ Realm Management Monitor specification (DEN0137), section A7.2.
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from imarium.errors import MalformedInput
 from imarium.formats.cca import CHALLENGE_SIZE, CcaToken, CoseAlgorithm, PlatformToken, RealmToken, parse_cca_token
-from imarium.verifier.certificates import chain_faults, load_certificate
+from imarium.verifier.certificates import CertifiedKey, open_chain
 from imarium.verifier.cose import accepted_key, load_public_key, sign1_fault, token_key
 from imarium.verifier.result import Reason
 from imarium.verifier.signatures import VerificationKey
@@ -36,19 +35,6 @@ SECURED = 0x30
 
 _PROFILES = frozenset({"http://arm.com/CCA-SSD/1.0.0", "tag:arm.com,2023:cca_platform#1.0.0"})
 _RSA_ALGORITHMS = frozenset({CoseAlgorithm.PS256, CoseAlgorithm.RS256})
-
-
-@dataclass(frozen=True, slots=True)
-class CertifiedKey:
-    """A key that is trusted because its certificate is.
-
-    ``leaf`` is the key's certificate, ``issuers`` the certificates above it in order, the last one the root that the
-    caller trusts; all in DER. ``at``, with a time zone, is when they must be valid.
-    """
-
-    leaf: bytes
-    issuers: tuple[bytes, ...]
-    at: datetime
 
 
 CcaAnchor = VerificationKey | CertifiedKey
@@ -121,16 +107,15 @@ def _anchor_key(anchor: CcaAnchor, reasons: list[Reason]) -> VerificationKey | N
     """Step 2: the trusted key, or None and reasons."""
     if not isinstance(anchor, CertifiedKey):
         return anchor
+    leaf, faults = open_chain(anchor)
+    reasons.extend(Reason("certificate_invalid", fault) for fault in faults)
+    if leaf is None:
+        return None
     try:
-        chain = [load_certificate(data) for data in (anchor.leaf, *anchor.issuers)]
-        key = accepted_key(chain[0].public_key())
+        return accepted_key(leaf.public_key())
     except MalformedInput as error:
         reasons.append(Reason("certificate_invalid", str(error)))
         return None
-    if not anchor.issuers:
-        reasons.append(Reason("certificate_invalid", "there is no root above the certificate: give one"))
-    reasons.extend(Reason("certificate_invalid", fault) for fault in chain_faults(chain, anchor.at))
-    return key
 
 
 def _realm_key(realm: RealmToken, reasons: list[Reason]) -> VerificationKey | None:

@@ -5,6 +5,7 @@ Revocation is not looked at: a verifier that has revocation lists leaves revoked
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -14,7 +15,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from imarium.errors import MalformedInput, UsageError
 
-__all__ = ["MAX_CERTIFICATE", "chain_faults", "load_certificate"]
+__all__ = ["MAX_CERTIFICATE", "CertifiedKey", "chain_faults", "load_certificate", "open_chain"]
 
 MAX_CERTIFICATE = 16384
 """Largest certificate accepted, in bytes."""
@@ -32,6 +33,33 @@ _UNREADABLE = (
 _SIGNATURE_HASHES = frozenset({"sha256", "sha384", "sha512"})
 _UNDERSTOOD = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
 """Critical extensions a chain may have: what is checked here."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedKey:
+    """A key that is trusted because its certificate is.
+
+    ``leaf`` is the key's certificate, ``issuers`` the certificates above it in order, the last one the root that the
+    caller trusts; all in DER. ``at``, with a time zone, is when they must be valid.
+    """
+
+    leaf: bytes
+    issuers: tuple[bytes, ...]
+    at: datetime
+
+
+def open_chain(certified: CertifiedKey) -> tuple[x509.Certificate | None, tuple[str, ...]]:
+    """The leaf, None if a certificate cannot be read, and what is wrong with the chain.
+
+    Raises UsageError if the time has no time zone.
+    """
+    try:
+        chain = [load_certificate(data) for data in (certified.leaf, *certified.issuers)]
+    except MalformedInput as error:
+        return None, (str(error),)
+    if not certified.issuers:
+        return chain[0], ("there is no root above the certificate: give one",)
+    return chain[0], tuple(chain_faults(chain, certified.at))
 
 
 def load_certificate(data: bytes) -> x509.Certificate:
