@@ -1,0 +1,384 @@
+"""Event logs: what an append and an extend leave, and what a crash at any point leaves."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import threading
+
+import pytest
+
+from imarium import hashes
+from imarium.errors import MissingComponent, UsageError
+from imarium.registers import (
+    Access,
+    EventLog,
+    FileRegisters,
+    ForeignExtend,
+    LogBusy,
+    MemoryRegisters,
+    Register,
+    RegisterBusy,
+    RegisterReadOnly,
+    TextTooLong,
+)
+from imarium.registers.text import PAGE, Kind, read_lines, sync_line
+
+SHA256 = hashes.SHA256
+RTMR = Register("rtmr", 32, SHA256, Access.RTMR | Access.W)
+STATIC = Register("static", 32, SHA256, Access.R)
+
+
+def chain(value: bytes, *digests: bytes) -> bytes:
+    for digest in digests:
+        value = SHA256.digest(value + digest)
+    return value
+
+
+def events(value: bytes, *lines: bytes) -> bytes:
+    return chain(value, *map(SHA256.digest, lines))
+
+
+def last_sync(log: EventLog) -> int:
+    lines = read_lines([log.read()], SHA256)
+    return [line.number for line in lines if line.kind is Kind.SYNC][-1]
+
+
+@pytest.fixture
+def provider():
+    return MemoryRegisters([RTMR, STATIC], {RTMR: b"\1" * 32})
+
+
+@pytest.fixture
+def log(provider, tmp_path):
+    return EventLog(provider, RTMR, tmp_path / "logs")
+
+
+def test_the_first_append_writes_a_sync_line_that_is_itself_extended(log, provider):
+    done = log.append(b"event\n")
+    sync = sync_line(SHA256, b"\1" * 32)
+    assert log.read() == sync + b"\nevent\n"
+    assert provider.read(RTMR) == done.value == events(b"\1" * 32, sync, b"event")
+    assert (done.lines, done.events, done.synced) == (2, 2, True)
+
+
+def test_comments_are_logged_only(log, provider):
+    log.append(b"event")
+    value = provider.read(RTMR)
+    done = log.append(b" # note\n#\n")
+    assert log.read().endswith(b"\nevent\n\n# note\n#\n")
+    assert provider.read(RTMR) == value == done.value
+    assert (done.lines, done.events) == (2, 0)
+    assert log.verify().in_step
+
+
+def test_each_write_is_set_off_by_a_blank_line(log):
+    for text in (b"a\nb", b"c", b"# d"):
+        log.append(text)
+    log.extend(bytes(32))
+    assert log.read().split(b"\n")[1:] == [b"a", b"b", b"", b"c", b"", b"# d", b"", b"# .EXTEND " + b"0" * 64, b""]
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b" \r\n\t"])
+def test_an_append_of_no_line_does_nothing(log, provider, text):
+    assert log.append(text).lines == 0
+    assert provider.read(RTMR) == b"\1" * 32
+    assert not log.path.exists()
+
+
+def test_an_extend_is_noted_and_the_next_append_writes_a_sync_line(log, provider):
+    log.append(b"a")
+    value = log.extend(b"\7" * 32)
+    assert value == provider.read(RTMR)
+    assert log.read().endswith(b"\n\n# .EXTEND " + b"07" * 32 + b"\n")
+    assert not log.verify().in_step
+    assert log.append(b"b").synced
+    assert log.read().endswith(b"\n\n" + sync_line(SHA256, value) + b"\nb\n")
+    assert log.verify().in_step
+    assert not log.append(b"c").synced
+
+
+def test_a_new_log_may_begin_with_an_extend(log):
+    log.extend(b"\7" * 32)
+    assert not log.verify().in_step
+    log.append(b"a")
+    assert log.verify(start=last_sync(log)).in_step
+
+
+def test_an_extend_behind_the_logs_back_is_seen_at_the_next_append(log, provider):
+    log.append(b"a")
+    provider.extend(RTMR, bytes(32))
+    assert not log.verify().in_step
+    assert log.append(b"b").synced
+    assert not log.verify().in_step
+    assert log.verify(start=last_sync(log)).in_step
+
+
+def test_a_register_that_was_reset_begins_anew_with_a_sync_line(log, tmp_path):
+    log.append(b"a")
+    before = log.read()
+    again = EventLog(MemoryRegisters([RTMR], {RTMR: b"\1" * 32}), RTMR, tmp_path / "logs")
+    assert again.append(b"b").synced
+    assert again.read().startswith(before)
+    assert again.verify(start=last_sync(again)).in_step
+
+
+def test_text_that_is_refused_leaves_log_and_register_alone(log, provider):
+    for text, kind in ((b"x" * (PAGE + 1), TextTooLong), (b"a\0", UsageError)):
+        with pytest.raises(kind):
+            log.append(text)
+    with pytest.raises(UsageError):
+        log.extend(bytes(31))
+    assert provider.read(RTMR) == b"\1" * 32
+    assert not log.path.exists()
+
+
+def test_a_static_register_has_no_log(provider, tmp_path):
+    with pytest.raises(RegisterReadOnly):
+        EventLog(provider, STATIC, tmp_path)
+
+
+def test_rfc_fault_a_stale_digest_after_an_append(log, provider):
+    for number in range(5):
+        assert log.append(b"event %d" % number).value == provider.read(RTMR)
+
+
+def test_rfc_fault_an_uninitialised_lock(tmp_path):
+    """The very first appends to a log that is not there yet exclude each other like any others."""
+    registers = FileRegisters.create(tmp_path / "r", [RTMR])
+    barrier = threading.Barrier(4)
+
+    def first_append() -> None:
+        barrier.wait()
+        EventLog(registers, RTMR, tmp_path / "logs").append(b"event")
+
+    threads = [threading.Thread(target=first_append) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log = EventLog(registers, RTMR, tmp_path / "logs")
+    assert log.read().count(b"SYNC") == 1
+    assert log.read().count(b"event\n") == 4
+    assert log.verify().in_step
+
+
+def test_a_log_that_is_held_for_too_long_is_busy(log, provider):
+    log.append(b"a")
+    value = provider.read(RTMR)
+    with log.path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(LogBusy):
+            EventLog(provider, RTMR, log.path.parent, patience=0.01).append(b"b")
+    assert provider.read(RTMR) == value
+
+
+def test_without_room_for_the_log_nothing_is_extended(log, provider, monkeypatch):
+    log.append(b"a")
+    before, value, write = log.read(), provider.read(RTMR), os.pwrite
+
+    def full(descriptor, data, offset):
+        if offset == len(before):
+            write(descriptor, bytes(data)[:3], offset)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(MissingComponent, match="No space"):
+        log.append(b"b")
+    assert (log.read(), provider.read(RTMR)) == (before, value)
+
+
+def test_the_log_is_on_stable_storage_before_the_first_extend(log, provider, monkeypatch):
+    log.append(b"a")
+    order: list[tuple[str, int]] = []
+    sync, extend = os.fdatasync, provider.extend
+
+    def noted_sync(descriptor):
+        order.append(("sync", os.fstat(descriptor).st_size))
+        sync(descriptor)
+
+    def noted_extend(register, digest):
+        order.append(("extend", log.path.stat().st_size))
+        return extend(register, digest)
+
+    monkeypatch.setattr(os, "fdatasync", noted_sync)
+    monkeypatch.setattr(provider, "extend", noted_extend)
+    size = log.settled_size() + len(b"\nb\nc\n")
+    log.append(b"b\nc")
+    assert order == [("sync", size), ("extend", size), ("extend", size), ("sync", 512)]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_lines_that_could_not_be_extended_leave_the_log(log, provider, monkeypatch, failing):
+    log.append(b"first")
+    extend, calls = provider.extend, iter(range(9))
+
+    def busy(register, digest):
+        if next(calls) == failing:
+            raise RegisterBusy("busy")
+        return extend(register, digest)
+
+    monkeypatch.setattr(provider, "extend", busy)
+    with pytest.raises(RegisterBusy):
+        log.append(b"a\n# one\nb\n# two\nc\n# three")
+    assert log.verify().in_step
+    assert [name in log.read().split(b"\n") for name in (b"a", b"b", b"c")] == [n < failing for n in range(3)]
+    assert not log.append(b"next").synced
+    assert log.verify().in_step
+
+
+def test_an_extend_that_failed_leaves_no_note(log, provider, monkeypatch):
+    log.append(b"first")
+    before = log.read()
+
+    def busy(*_):
+        raise RegisterBusy("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provider, "extend", busy)
+        with pytest.raises(RegisterBusy):
+            log.extend(b"\7" * 32)
+    assert log.read() == before
+    assert log.verify().in_step
+
+
+def test_someone_elses_extend_in_the_middle_of_an_append_is_told_and_healed(log, provider, monkeypatch):
+    log.append(b"first")
+    extend, calls = provider.extend, iter(range(9))
+
+    def shared(register, digest):
+        if next(calls) == 1:
+            extend(register, b"\x55" * 32)
+        return extend(register, digest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provider, "extend", shared)
+        with pytest.raises(ForeignExtend):
+            log.append(b"a\nb\nc")
+    assert not log.verify().in_step
+    assert log.append(b"next").synced
+    assert log.verify(start=last_sync(log)).in_step
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"null", b"\xff", b'{"size": 1}', b"[" * 5000])
+def test_a_lost_mark_is_made_again_by_replay(log, damage):
+    log.append(b"a")
+    log.append(b"b")
+    mark = log.path.with_suffix(".mark")
+    if damage is None:
+        mark.unlink()
+    else:
+        mark.write_bytes(damage)
+    assert not log.append(b"c").synced
+    assert log.verify().in_step
+
+
+def test_a_lost_mark_after_an_extend_leaves_the_log_out_of_step(log):
+    log.append(b"a")
+    log.extend(bytes(32))
+    log.path.with_suffix(".mark").unlink()
+    assert log.append(b"b").synced
+
+
+def test_a_changed_mark_is_no_mark(log):
+    log.append(b"a")
+    mark = log.path.with_suffix(".mark")
+    document = json.loads(mark.read_text())
+    mark.write_text(json.dumps(document | {"value": "00" * 32}))
+    assert not log.append(b"b").synced
+    assert log.verify().in_step
+
+
+def test_a_log_that_was_cut_is_out_of_step(log):
+    log.append(b"a")
+    log.append(b"b")
+    os.truncate(log.path, log.path.stat().st_size - 3)
+    assert not log.verify().in_step
+    assert log.append(b"c").synced
+    assert log.verify(start=last_sync(log)).in_step
+
+
+def test_files_are_the_owners_alone(log):
+    log.append(b"a")
+    assert {path.stat().st_mode & 0o777 for path in log.path.parent.iterdir()} == {0o600}
+    assert log.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+CALLS = ("pwrite", "fdatasync", "ftruncate", "fsync")
+
+
+def dying_at(moment: int, registers: FileRegisters, log: EventLog, act) -> bool:
+    """Act in a child that dies without any clean-up at one of its moments; whether it lived to the end.
+
+    Moments are before and after each system call that writes or syncs the log or the mark, in the middle of each
+    write, and before and after each extend.
+    """
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            countdown = [moment]
+
+            def tick() -> None:
+                if countdown[0] == 0:
+                    os._exit(9)
+                countdown[0] -= 1
+
+            def mortal(function, *, halfway=False):
+                def call(*arguments):
+                    tick()
+                    if halfway and countdown[0] == 0:
+                        descriptor, data, offset = arguments
+                        function(descriptor, bytes(data)[: len(data) // 2], offset)
+                    if halfway:
+                        tick()
+                    result = function(*arguments)
+                    tick()
+                    return result
+
+                return call
+
+            for name in CALLS:
+                setattr(os, name, mortal(getattr(os, name), halfway=name == "pwrite"))
+            registers.extend = mortal(registers.extend)  # type: ignore[method-assign]
+            act(log)
+            os._exit(0)
+        os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 9), "the child failed"
+    return status == 0
+
+
+@pytest.mark.parametrize("state", ["new", "in_step", "out_of_step", "torn"])
+@pytest.mark.parametrize("what", ["append", "extend"])
+def test_a_crash_at_any_moment_leaves_a_log_that_replays_or_heals(tmp_path, monkeypatch, state, what):
+    monkeypatch.setattr("imarium.durable.os.fsync", lambda _fd: None)
+    act = (lambda log: log.append(b"a\n# c\nb\n# d")) if what == "append" else (lambda log: log.extend(b"\7" * 32))
+    moment, lived = 0, False
+    while not lived:
+        place = tmp_path / str(moment)
+        registers = FileRegisters.create(place / "r", [RTMR])
+        log = EventLog(registers, RTMR, place)
+        if state != "new":
+            log.append(b"acknowledged")
+        if state == "out_of_step":
+            log.extend(b"\3" * 32)
+        if state == "torn":
+            with log.path.open("ab") as file:
+                file.write(b"\nevent that was never exten")
+        settled = log.read() if state != "torn" else log.read().partition(b"\n\nevent that")[0]
+        was_in_step = state in ("in_step", "torn")
+        lived = dying_at(moment, registers, log, act)
+        after = EventLog(registers, RTMR, place)
+        size = after.settled_size()
+        assert after.read().startswith(settled), moment
+        assert len(after.read()) == size, moment
+        if what == "append" and was_in_step:
+            assert after.verify().in_step, moment
+        in_step = after.verify().in_step
+        assert after.append(b"next").synced == (not in_step), moment
+        assert after.verify(start=last_sync(after)).in_step, moment
+        assert after.verify().in_step, moment  # every gap is explained by a noted extend
+        moment += 1
+    assert moment > 8
