@@ -1,5 +1,6 @@
 """The store on disk: torn tails, damage, permissions, and the lock between processes."""
 
+import hashlib
 import json
 import os
 import signal
@@ -158,6 +159,23 @@ def test_a_journal_damaged_before_its_last_line_is_an_error(tmp_path: Path) -> N
         path.write_bytes(b"".join(damaged))
         with pytest.raises(MalformedInput, match="journal"):
             Journal(path)
+
+
+def test_a_whole_last_line_of_another_version_is_an_error_and_stays(tmp_path: Path) -> None:
+    path = journal_of(tmp_path / "journal")
+    whole = path.read_bytes()
+    previous = json.loads(whole.splitlines()[-1])["sum"]
+    good = json.loads(whole.splitlines()[-1])
+    del good["sum"]
+    for changes in ({"event": "of-tomorrow"}, {"base": 21}, {"bytes": True}, {"state": {"type": "other"}}):
+        document = good | changes
+        text = json.dumps(document, separators=(",", ":"), sort_keys=True)
+        checksum = hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:32]
+        line = json.dumps({**document, "sum": checksum}).encode() + b"\n"
+        path.write_bytes(whole + line)
+        with pytest.raises(MalformedInput, match=r"journal: at byte \d+: .* line 4: "):
+            Journal(path)
+        assert path.read_bytes() == whole + line
 
 
 HOLDER = """

@@ -1,7 +1,8 @@
 """The journal of a log: what custody did and was about to do, one JSON object a line, appended to and synced.
 
 Each line has a checksum over itself and the line before, so that damage and missing lines are seen. A damaged last
-line is what a crash leaves: it is left out, and cut before the next line is written. Damage elsewhere is an error.
+line is what a crash leaves: it is left out, and cut before the next line is written. Damage elsewhere is an error, and
+so is a line that is whole and makes no sense, wherever it stands: another version wrote it, and nothing of it is cut.
 The format is described in ``docs/store.md``.
 """
 
@@ -87,7 +88,8 @@ def now() -> str:
 class Journal:
     """A journal file and its entries. ``torn`` is how many bytes of a damaged last line the file ends with.
 
-    Opening raises MalformedInput for a damaged line that is not the last, MissingComponent if it cannot be read.
+    Opening raises MalformedInput for a damaged line that is not the last and for a whole one of another version,
+    MissingComponent if it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,20 +102,22 @@ class Journal:
         for number, line in enumerate(data.splitlines(keepends=True)):
             end = self._size + len(line)
             try:
-                self._take(line, number)
-            except MalformedInput:
+                document, checksum = _parse(line, self._sum)
+            except _BadLine as error:
                 if end < len(data):
-                    raise
+                    raise self._malformed(number, error) from error
                 break
+            try:
+                self.entries.append(_entry(document))
+            except _BadLine as error:
+                raise self._malformed(number, error) from error
+            self._sum = checksum
             self._size = end
         self.torn = len(data) - self._size
 
-    def _take(self, line: bytes, number: int) -> None:
-        document, checksum = _parse(line, number, self._size)
-        if checksum != _checksum(self._sum, document):
-            raise _damaged(number, self._size, "its checksum does not fit")
-        self.entries.append(_entry(document, number, self._size))
-        self._sum = checksum
+    def _malformed(self, number: int, error: "_BadLine") -> MalformedInput:
+        expected, found = "a journal line as custody wrote it", f"line {number + 1}: {error}"
+        return MalformedInput(str(self.path), offset=self._size, expected=expected, found=found)
 
     @property
     def last(self) -> Entry | None:
@@ -143,33 +147,40 @@ def _checksum(previous: str, document: Mapping[str, object]) -> str:
     return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:_SUM_SIZE]
 
 
-def _parse(line: bytes, number: int, offset: int) -> tuple[dict[str, object], str]:
+class _BadLine(ValueError):
+    """What is wrong with a line. Stays in this module."""
+
+
+def _parse(line: bytes, previous: str) -> tuple[dict[str, object], str]:
+    """The members and the checksum of a line that is as it was written. Says nothing about what they mean."""
     if not line.endswith(b"\n") or len(line) > _MAX_LINE:
-        raise _damaged(number, offset, "it does not end")
+        raise _BadLine("it does not end")
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
-        raise _damaged(number, offset, "it is not JSON") from None
+        raise _BadLine("it is not JSON") from None
     checksum = document.pop("sum", None) if isinstance(document, dict) else None
     if not isinstance(checksum, str):
-        raise _damaged(number, offset, "it has no checksum")
+        raise _BadLine("it has no checksum")
+    if checksum != _checksum(previous, document):
+        raise _BadLine("its checksum does not fit")
     return document, checksum
 
 
-def _entry(document: Mapping[str, object], number: int, offset: int) -> Entry:
+def _entry(document: Mapping[str, object]) -> Entry:
     texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail")]
     names = ["records", "bytes", "base", *(["next_base"] if "next_base" in document else [])]
     sizes = [document.get(name) for name in names]
     if not all(isinstance(text, str) for text in texts) or texts[0] not in set(Event):
-        raise _damaged(number, offset, "it is of another version")
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise _damaged(number, offset, "its sizes are not numbers")
+        raise _BadLine("it is of another version; use the imarium that wrote it, or a newer one")
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in sizes):
+        raise _BadLine("its sizes are not numbers")
     event, at, boot_id, detail = (str(text) for text in texts)
     records, size, base, *later = (size for size in sizes if isinstance(size, int))
-    state = ChainState.from_document(document["state"]) if "state" in document else None
+    if max([base, *later]) > size:
+        raise _BadLine("the kernel's oldest record stands behind the log's end")
+    try:
+        state = ChainState.from_document(document["state"]) if "state" in document else None
+    except MalformedInput as error:
+        raise _BadLine(str(error)) from error
     return Entry(Event(event), at, boot_id, records, size, base, state, detail, later[0] if later else None)
-
-
-def _damaged(number: int, offset: int, why: str) -> MalformedInput:
-    expected = "a journal line as custody wrote it"
-    return MalformedInput("journal", offset=offset, expected=expected, found=f"line {number + 1}: {why}")

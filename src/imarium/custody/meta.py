@@ -52,31 +52,31 @@ class LogMeta:
 def read_meta(path: Path) -> LogMeta:
     """Read ``meta.json``. Raises MalformedInput, MissingComponent."""
     if durable.size_of(path) > _MAX_SIZE:
-        raise _malformed(f"at most {_MAX_SIZE} bytes", "more")
+        raise _malformed(path, f"at most {_MAX_SIZE} bytes", "more")
     with durable.storage_errors(path):
         data = path.read_bytes()
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        raise _malformed("a JSON object", "something else") from None
+        raise _malformed(path, "a JSON object", "something else") from None
     if not isinstance(document, dict) or document.get("type") != _TYPE:
-        raise _malformed(f"a JSON object with type {_TYPE!r}", "something else")
+        raise _malformed(path, f"a JSON object with type {_TYPE!r}", "something else")
     if document.get("version") != META_VERSION:
-        raise _malformed(f"version {META_VERSION}", repr(document.get("version"))[:40])
+        raise _malformed(path, f"version {META_VERSION}", repr(document.get("version"))[:40])
     if document.pop("sum", None) != _checksum(document):
-        raise _malformed("the checksum of its content", "another")
-    return _meta(document)
+        raise _malformed(path, "the checksum of its content", "another")
+    return _meta(path, document)
 
 
-def _meta(document: Mapping[str, object]) -> LogMeta:
+def _meta(path: Path, document: Mapping[str, object]) -> LogMeta:
     order, start = document.get("byte_order"), document.get("start")
     if order not in ("little", "big") or start not in ("reset", "unknown"):
-        raise _malformed("a byte order and a start", f"{order!r} and {start!r}"[:80])
+        raise _malformed(path, "a byte order and a start", f"{order!r} and {start!r}"[:80])
     names = document.get("padded")
     try:
         padded = frozenset(hashes.by_name(str(name)) for name in names) if isinstance(names, list) else frozenset()
     except UsageError:
-        raise _malformed("names of banks", repr(names)[:40]) from None
+        raise _malformed(path, "names of banks", repr(names)[:40]) from None
     created, boot_id, reason = (str(document.get(name, "")) for name in ("created", "boot_id", "reason"))
     return LogMeta(
         "little" if order == "little" else "big",
@@ -92,5 +92,5 @@ def _checksum(document: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(document, separators=(",", ":"), sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _malformed(expected: str, found: str) -> MalformedInput:
-    return MalformedInput("meta.json", offset=0, expected=expected, found=found)
+def _malformed(path: Path, expected: str, found: str) -> MalformedInput:
+    return MalformedInput(str(path), offset=0, expected=expected, found=found)
