@@ -102,7 +102,7 @@ def _check_path(chain: Sequence[x509.Certificate], *, root: bytes, at: datetime)
         yield _bad_chain(f"it does not end with the trusted root, but with {chain[-1].fingerprint(SHA256()).hex()}")
     for place, certificate in enumerate(chain):
         issuer = chain[min(place + 1, len(chain) - 1)]
-        fault = _certificate_fault(certificate, at) or _issuer_fault(certificate, issuer, below=max(place - 1, 0))
+        fault = _certificate_fault(certificate, at) or _issuer_fault(certificate, issuer, below=place)
         if fault is not None:
             yield _bad_chain(f"certificate {place}: {fault}")
     try:
