@@ -136,6 +136,7 @@ def certificate(
     path_length: int | None = None,
     extensions: tuple[x509.ExtensionType, ...] = (),
     critical: tuple[x509.ExtensionType, ...] = (),
+    signs: bool = True,
     pss: bool = False,
     digest: hashes.SHA384 | hashes.SHA224 | None = None,
 ) -> bytes:
@@ -150,7 +151,7 @@ def certificate(
         .not_valid_after(NOW + timedelta(days=180))
     )
     if ca:
-        usage = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
+        usage = x509.KeyUsage(True, False, False, False, False, signs, False, False, False)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         builder = builder.add_extension(usage, critical=True)
     for extension in extensions:

@@ -388,13 +388,19 @@ class TestCertificates:
                 )
             },
             {"issuers": (certificate(SUB, "sub", ca=True), certificate(ROOT, "root", P521, "root", ca=True))},
+            {
+                "issuers": (
+                    certificate(SUB, "sub", ROOT, "root", ca=True, signs=False),
+                    certificate(ROOT, "root", ca=True),
+                )
+            },
             {"issuers": (certificate(SUB, "sub", ROOT, "root", ca=True), b"")},
             {"issuers": (certificate(SUB, "sub", ROOT, "root", ca=True), bytes(16385))},
             {"leaf": certificate(P521, "aik", SUB, "sub", critical=(x509.OCSPNoCheck(),))},
             {"leaf": certificate(P521, "aik", SUB, "sub", digest=hashes.SHA224())},
             {"leaf": certificate(P521, "aik", SUB, "sub") + b"\0"},
         ],
-        ids=range(12),
+        ids=range(13),
     )
     def test_chains_that_do_not_hold(self, change):
         assert "certificate_invalid" in self.codes(certified(P521, **change))

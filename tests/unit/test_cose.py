@@ -81,7 +81,7 @@ def test_every_truncation_is_refused(value, data):
         ("a1 80 00", "key"),
         ("a1 a0 00", "key"),
         ("a1 f5 00", "key"),
-        ("a1 c1 00 00", "key"),
+        ("a1 c1 00 00", "tags: none"),
         ("a1 00", "cut short"),
         ("c2 41 00", "tags: none"),
         ("d8 23 61 61", "tags: none"),
@@ -177,6 +177,17 @@ def test_another_tag_is_refused(tag):
     parts = [ALG, {}, b"p", b"s"]
     with pytest.raises(MalformedInput):
         parse_sign1(cbor2.dumps(parts if tag is None else cbor2.CBORTag(tag, parts)), "token")
+
+
+@pytest.mark.parametrize("value", [5, b"abcd", "abcd", {0: ALG, 1: {}, 2: b"p", 3: b"s"}])
+def test_what_is_no_array_is_refused(value):
+    with pytest.raises(MalformedInput, match="array of 4"):
+        parse_sign1(cbor2.dumps(cbor2.CBORTag(18, value)), "token")
+
+
+def test_a_long_jwk_is_refused():
+    with pytest.raises(MalformedInput, match="at most 16384 bytes"):
+        parse_jwk(b" " * 16385)
 
 
 def test_unprotected_headers_change_nothing():
