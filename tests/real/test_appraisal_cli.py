@@ -151,6 +151,14 @@ def test_a_state_that_cannot_be_written_is_an_error_before_any_verdict(desk: Des
     assert (done.status, done.out) == (4, "")
 
 
+def test_a_state_that_is_there_and_cannot_be_read_is_not_taken_for_none(desk: Desk) -> None:
+    state = desk.path / "state.json"
+    state.symlink_to(desk.path / "unmounted" / "state.json")
+    done = desk.verify(desk.evidence(), "--state", state)
+    assert (done.status, done.out) == (4, "")
+    assert state.is_symlink()
+
+
 def test_attest_makes_what_verify_accepts(desk: Desk) -> None:
     """From a directory of list files, as custody reads them; the key is made on the way."""
     lists, store = desk.path / "lists", desk.path / "store"

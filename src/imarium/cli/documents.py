@@ -7,10 +7,21 @@ from pathlib import Path
 
 from imarium.errors import MalformedInput, MissingComponent
 
-__all__ = ["read_bytes", "read_json", "read_text", "write_atomically", "write_json"]
+__all__ = ["is_there", "read_bytes", "read_json", "read_text", "write_atomically", "write_json"]
 
 MAX_DOCUMENT = 1 << 24
 """Largest document read whole, in bytes."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether the name is taken, be it by a link that leads nowhere. Raises MissingComponent if it cannot be told."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise MissingComponent(f"{path}: {error.strerror}") from error
+    return True
 
 
 def read_bytes(path: Path, limit: int = MAX_DOCUMENT) -> bytes:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from imarium.cli.documents import read_bytes, read_json, write_json
+from imarium.cli.documents import is_there, read_bytes, read_json, write_json
 from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
 from imarium.errors import ImariumError, MalformedInput, UsageError
@@ -59,7 +59,7 @@ def verify(
         raise UsageError(
             "the nonce is empty, so that any old quote would do; give the one the evidence was asked for with"
         )
-    known = VerifierState.from_document(read_json(state)) if state is not None and state.exists() else None
+    known = VerifierState.from_document(read_json(state)) if state is not None and is_there(state) else None
     result = appraise(
         read_bytes(evidence, MAX_EVIDENCE),
         nonce=challenge,
