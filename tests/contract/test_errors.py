@@ -1,6 +1,7 @@
 """Every bad input ends in one line on standard error and the documented exit status."""
 
 import gzip
+import os
 import random
 import subprocess
 import sys
@@ -158,6 +159,23 @@ def test_a_name_cannot_move_the_cursor(folder):
     assert is_one_line(error)
     assert ended == MISSING
     assert "\x1b" not in error
+
+
+def test_a_path_of_any_bytes_can_be_printed(folder):
+    source, store = folder / "source", os.fsencode(folder / "store-") + b"\xff"
+    source.mkdir()
+    (source / "binary_runtime_measurements").write_bytes(binary(MADE))
+    environment = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8:strict"}
+    for arguments in (["keep", "--once", "--source", source], ["log", "status"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "imarium", *arguments, "--store", store],
+            env=environment,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"store-\udcff/logs/0000/list" in done.stdout
 
 
 def test_standard_streams_can_be_closed(folder):

@@ -122,6 +122,7 @@ def test_log_commands_agree_with_the_list(run: Run, source: Path, tmp_path: Path
     done = json.loads(run("log", "export", "-o", target, "--from", 1, "--json")[1])
     assert done == {"log": 0, "first": 1, "records": 2, "bytes": len(target.read_bytes())}
     assert target.read_bytes() == data[len(record("boot_aggregate")) :]
+    assert target.stat().st_mode & 0o777 == 0o600
     ascii_form = run("log", "export", "--format", "ascii")[1]
     assert ascii_form == run("log", "read", "--to", "ascii")[1]
     assert ascii_form.startswith("10 ")

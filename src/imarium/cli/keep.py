@@ -1,11 +1,11 @@
 """``imarium keep``: take custody of the kernel's measurement list."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from imarium.cli.options import Json, SourceDirectory, StoreDirectory
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.custody import KILL_VARIABLE, Keeper, KeepResult, Store, WantedMethod, default_store, kill_at
 from imarium.custody.machine import boot_id, registers_of
@@ -19,14 +19,8 @@ _LOCK_PATIENCE = 2.0
 
 
 def keep(
-    source: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Directory of the list files [default: the kernel's, in securityfs]."),
-    ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where to keep [default: /var/lib/imarium for root, else the user's state]."),
-    ] = None,
+    source: SourceDirectory = None,
+    store: StoreDirectory = None,
     method: Annotated[
         str,
         typer.Option(
@@ -39,7 +33,7 @@ def keep(
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait while others have the lists open.")
     ] = 5.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
 

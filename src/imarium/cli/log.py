@@ -1,41 +1,30 @@
 """``imarium log``: what custody holds."""
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from imarium.cli.output import console, emit_json
-from imarium.cli.show import record_document, render_as
+from imarium.cli.options import Json, Output, StoreDirectory
+from imarium.cli.output import byte_output, console, emit_json
+from imarium.cli.show import render_as, write_array
 from imarium.custody import Log, Store, default_store
-from imarium.errors import MissingComponent, UsageError
+from imarium.errors import UsageError
 from imarium.formats.ascii import ascii_line
-from imarium.formats.records import Record
 
 __all__ = ["app"]
 
 app = typer.Typer(help="What custody holds.", no_args_is_help=True)
 
-StoreOption = Annotated[
-    Path | None,
-    typer.Option("--store", metavar="DIR", help="The store [default: /var/lib/imarium for root, else the user's]."),
-]
 LogOption = Annotated[int | None, typer.Option("--log", metavar="NUMBER", min=0, help="Which log [default: newest].")]
 FirstOption = Annotated[int, typer.Option("--from", metavar="N", min=0, help="Begin with record N, counted from 0.")]
 CountOption = Annotated[int | None, typer.Option("--count", metavar="N", min=0, help="At most N records.")]
-OutputOption = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here [default: standard output].")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command("list")
-def list_logs(store: StoreOption = None, as_json: JsonOption = False) -> None:
+def list_logs(store: StoreDirectory = None, as_json: Json = False) -> None:
     """List the logs: one for each life of the registers, oldest first."""
     place = _store(store)
     logs = [place.log(number) for number in place.numbers]
@@ -49,7 +38,7 @@ def list_logs(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def status(store: StoreOption = None, number: LogOption = None, as_json: JsonOption = False) -> None:
+def status(store: StoreDirectory = None, number: LogOption = None, as_json: Json = False) -> None:
     """Show one log: its size, where it begins, what the journal said last, and the registers it leads to."""
     log = _store(store).log(number)
     document = _status(log)
@@ -77,16 +66,16 @@ def read(
             metavar="FORM", help="ascii (the kernel's own lines), binary or json [default: lines for people]."
         ),
     ] = None,
-    store: StoreOption = None,
+    store: StoreDirectory = None,
     number: LogOption = None,
-    as_json: JsonOption = False,
+    as_json: Json = False,
 ) -> None:
     """Read kept records, from any one on."""
     if as_json and to not in {None, "json"}:
         raise UsageError(f"--json and --to {to} exclude each other")
     records = _store(store).log(number).records_from(first, count)
     if as_json or to == "json":
-        _write_json(records)
+        write_array(records, sys.stdout.buffer)
         return
     if to == "binary" and sys.stdout.isatty():
         raise UsageError("a binary list is not for a terminal; use 'imarium log export -o FILE'")
@@ -98,11 +87,11 @@ def read(
 @app.command()
 def export(
     form: Annotated[str, typer.Option("--format", metavar="FORM", help="binary or ascii.")] = "binary",
-    output: OutputOption = None,
+    output: Output = None,
     first: FirstOption = 0,
-    store: StoreOption = None,
+    store: StoreDirectory = None,
     number: LogOption = None,
-    as_json: JsonOption = False,
+    as_json: Json = False,
 ) -> None:
     """Write kept records as the kernel's own binary or ASCII list."""
     if form not in {"binary", "ascii"}:
@@ -113,8 +102,7 @@ def export(
         raise UsageError("a binary list is not for a terminal; name a file with -o")
     log = _store(store).log(number)
     start = log.offset_of(first)
-    with ExitStack() as stack:
-        out = _output(stack, output)
+    with byte_output(output) as out:
         size = 0
         blocks = log.blocks(start) if form == "binary" else map(ascii_line, log.records_from(first))
         for block in blocks:
@@ -125,24 +113,6 @@ def export(
 
 def _store(path: Path | None) -> Store:
     return Store(path or default_store())
-
-
-def _output(stack: ExitStack, path: Path | None) -> IO[bytes]:
-    if path is None:
-        return sys.stdout.buffer
-    try:
-        return stack.enter_context(path.open("wb"))
-    except OSError as error:
-        raise MissingComponent(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _write_json(records: Iterator[Record]) -> None:
-    """One JSON document, an array, written record by record."""
-    separator = "[\n "
-    for record in records:
-        sys.stdout.write(separator + json.dumps(record_document(record)))
-        separator = ",\n "
-    sys.stdout.write("[]\n" if separator == "[\n " else "\n]\n")
 
 
 def _summary(log: Log) -> dict[str, object]:

@@ -1,12 +1,19 @@
 """What commands print: one JSON document, or text and tables for people, on standard output."""
 
+import io
 import json
+import os
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TextIO
 
 from rich.console import Console
 
-__all__ = ["console", "emit_json", "progress_console"]
+from imarium.errors import MissingComponent
+
+__all__ = ["byte_output", "console", "emit_json", "progress_console"]
 
 _UNBROKEN = 4096
 """Columns where there is no terminal that knows its size: wider than any line, so that none is broken."""
@@ -16,6 +23,23 @@ def emit_json(document: object) -> None:
     """Print one JSON document on standard output."""
     json.dump(document, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+@contextmanager
+def byte_output(path: Path | None) -> Iterator[IO[bytes]]:
+    """The file, or standard output where None. Raises MissingComponent.
+
+    A new file is for its owner alone: the kernel shows a list, which tells what ran, to root only.
+    """
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MissingComponent(f"{path}: cannot be written: {error.strerror}") from error
+    with os.fdopen(descriptor, "wb") as file:
+        yield file
 
 
 def console() -> Console:
@@ -29,6 +53,8 @@ def progress_console() -> Console:
 
 
 def _console(stream: TextIO) -> Console:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # names of files hold any byte
     console = Console(file=stream, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return console

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -12,14 +11,15 @@ import typer
 
 from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArgument, ListFile, ListOptions
 from imarium.cli.options import Output
-from imarium.errors import MalformedRecord, MissingComponent, UsageError
+from imarium.cli.output import byte_output
+from imarium.errors import MalformedRecord, UsageError
 from imarium.formats.ascii import ascii_line, display_line, display_name
 from imarium.formats.fields import field_name, field_text
 from imarium.formats.lists import ListKind, read_list
 from imarium.formats.records import Record, encode_record
 from imarium.formats.templates import FieldKind
 
-__all__ = ["record_document", "render_as", "show"]
+__all__ = ["render_as", "show", "write_array"]
 
 Writer = Callable[[Record], bytes]
 
@@ -53,21 +53,20 @@ def show(
         raise UsageError(f"--json and --to {to} exclude each other")
     write = render_as(wanted)
     pattern = _pattern(grep)
-    with (
-        ListFile(path, ListOptions.parse(form, digest, byte_order), quiet=output is None) as source,
-        ExitStack() as stack,
-    ):
+    with ListFile(path, ListOptions.parse(form, digest, byte_order), quiet=output is None) as source:
         records = _chosen(read_list(source.blocks, source.form), first, count, pattern)
         if wanted == "binary" and source.form.kind is ListKind.ASCII:
             records = _carried_by_text(records)
         if output is not None and _same_file(path, output):
             raise UsageError(f"{output} is the list itself; name another file with -o")
-        out = _output(stack, output, wanted)
-        if wanted == "json":
-            _write_json(records, out)
-        else:
-            for record in records:
-                out.write(write(record))
+        if output is None and wanted == "binary" and sys.stdout.isatty():
+            raise UsageError("a binary list is not for a terminal; name a file with -o")
+        with byte_output(output) as out:
+            if wanted == "json":
+                write_array(records, out)
+            else:
+                for record in records:
+                    out.write(write(record))
     return 0
 
 
@@ -81,12 +80,12 @@ def render_as(form: str | None) -> Writer:
         case "binary":
             return encode_record
         case "json":
-            return lambda record: json.dumps(record_document(record)).encode()
+            return lambda record: json.dumps(_document(record)).encode()
         case _:
             raise UsageError(f"unknown form {form!r}; choose ascii, binary or json")
 
 
-def record_document(record: Record) -> dict[str, object]:
+def _document(record: Record) -> dict[str, object]:
     """A record as a JSON document. A name that is no printable text has its bytes in hexadecimal beside it."""
     fields: dict[str, str] = {}
     order = record.layout.byte_order
@@ -153,21 +152,10 @@ def _same_file(path: str, output: Path) -> bool:
         return False
 
 
-def _output(stack: ExitStack, path: Path | None, form: str | None) -> IO[bytes]:
-    if path is not None:
-        try:
-            return stack.enter_context(path.open("wb"))
-        except OSError as error:
-            raise MissingComponent(f"{path}: cannot be written: {error.strerror}") from error
-    if form == "binary" and sys.stdout.isatty():
-        raise UsageError("a binary list is not for a terminal; name a file with -o")
-    return sys.stdout.buffer
-
-
-def _write_json(records: Iterator[Record], out: IO[bytes]) -> None:
-    """One JSON document, an array, written record by record."""
+def write_array(records: Iterator[Record], out: IO[bytes]) -> None:
+    """One JSON document, an array of records, written one by one."""
     separator = b"[\n "
     for record in records:
-        out.write(separator + json.dumps(record_document(record)).encode())
+        out.write(separator + json.dumps(_document(record)).encode())
         separator = b",\n "
     out.write(b"[]\n" if separator == b"[\n " else b"\n]\n")
