@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from tests.unit.builders import Made, binary, hashed, made_records, naive_replay, ng
 
 from imarium.chain import ChainState
+from imarium.errors import MissingComponent
 from imarium.formats.evidence import Evidence, ListPart, TpmPart
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import PcrValues, parse_public, pcr_digest, selection_bytes
-from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm, by_name
+from imarium.hashes import SHA1, SHA256, SHA384, SM3, HashAlgorithm, by_name
 from imarium.verifier import Result, VerifierState, appraise
 from imarium.verifier.damage import MAX_TRIED, explain_signature
 
@@ -278,8 +279,25 @@ def test_the_beginning() -> None:
     assert codes(evidence([sha1, *LOG[1:]])) == []
     wrong = Made("ima", (hashed("sha1", bytes(200)), b"boot_aggregate"))
     assert codes(evidence([wrong, *LOG[1:]])) == ["boot_aggregate_mismatch"]
+    older = Made("ima-ng", (b"sm3-256:\0" + SM3.digest(bytes(200)), b"boot_aggregate\0"))
+    assert codes(evidence([older, *LOG[1:]], banks=(SHA256, SM3))) == ["boot_aggregate_mismatch"]
     state = state_after(3)
     assert ask(evidence(LOG, first=3), state).begins == "boot_aggregate"
+
+
+def test_a_boot_aggregate_that_cannot_be_computed_here_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = Made("ima-ng", (b"sm3:\0" + SM3.digest(bytes(320)), b"boot_aggregate\0"))
+    asked = evidence([boot, *LOG[1:]], banks=(SHA256, SM3))
+    assert codes(asked) == []
+    digest = HashAlgorithm.digest
+
+    def without_sm3(algorithm: HashAlgorithm, data: bytes) -> bytes:
+        if algorithm is SM3:
+            raise MissingComponent("no sm3 here")
+        return digest(algorithm, data)
+
+    monkeypatch.setattr(HashAlgorithm, "digest", without_sm3)
+    assert codes(asked) == ["algorithm_unsupported"]
 
 
 def test_data_altered_and_a_record_missing_are_both_told() -> None:

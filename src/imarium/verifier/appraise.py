@@ -25,7 +25,7 @@ from imarium.errors import MalformedRecord, MissingComponent, UsageError
 from imarium.formats.evidence import Evidence, MalformedEvidence
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import Attest, PcrValues, Public
-from imarium.hashes import SHA1
+from imarium.hashes import SHA1, by_name
 from imarium.verifier.continuity import check_identity, check_passage, check_position
 from imarium.verifier.damage import explain_signature
 from imarium.verifier.listed import ListedRecords, read_list
@@ -190,12 +190,15 @@ def _check_beginning(claim: Evidence, listed: ListedRecords) -> list[Reason]:
     if name not in BOOT_AGGREGATE_NAMES or digest is None or first.is_violation:
         detail = "the log does not begin with boot_aggregate or boot_aggregate_late: its first records are missing"
         return [Reason("boot_aggregate_missing", detail, 0)]
-    bank = next((bank for bank in claim.root.values if bank.name == digest.algorithm), None)
-    pcrs = range(AGGREGATED_SHA1 if digest.algorithm == SHA1.name else AGGREGATED)
-    values = claim.root.values[bank] if bank else {}
-    if bank is None or any(PcrIndex(pcr) not in values for pcr in pcrs):
+    bank = by_name(digest.algorithm)  # which the digest was read with: older kernels call sm3 sm3-256
+    pcrs = range(AGGREGATED_SHA1 if bank == SHA1 else AGGREGATED)
+    values = claim.root.values.get(bank, {})
+    if any(PcrIndex(pcr) not in values for pcr in pcrs):
         return []
-    expected = bank.digest(b"".join(values[PcrIndex(pcr)] for pcr in pcrs))
+    try:
+        expected = bank.digest(b"".join(values[PcrIndex(pcr)] for pcr in pcrs))
+    except MissingComponent as error:
+        return [Reason("algorithm_unsupported", str(error), 0)]
     if digest.digest != expected:
         detail = (
             f"boot_aggregate is {digest.algorithm}:{digest.digest.hex()}, the attested PCRs 0 to {pcrs[-1]} "
