@@ -1,5 +1,8 @@
 """CBOR and COSE_Sign1 from anywhere: what is read, what is refused, what a signature covers."""
 
+import base64
+import json
+
 import cbor2
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -15,6 +18,10 @@ from imarium.verifier.cose import load_public_key, point_key, sign1_fault, token
 CURVES = (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
+X, Y = point(EC_KEY)[1:33], point(EC_KEY)[33:]
+JWK = {"kty": "EC", "crv": "P-256"} | {
+    name: base64.urlsafe_b64encode(part).decode().rstrip("=") for name, part in (("x", X), ("y", Y))
+}
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.binary(max_size=300) | st.text(max_size=40),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.integers(-9, 99999) | st.text(), inner, max_size=5),
@@ -204,6 +211,7 @@ def test_keys_are_read_in_every_form(curve):
         assert token_key(data) == key.public_key()
         assert load_public_key(data) == key.public_key()
     assert load_public_key(b"\n" + pem) == key.public_key()
+    assert load_public_key(json.dumps(JWK).encode()) == EC_KEY.public_key()
     assert point_key(parse_point(point(key))) == key.public_key()
 
 
@@ -226,7 +234,7 @@ def test_keys_are_read_in_every_form(curve):
         cbor2.dumps({1: 2, -1: 1, -2: b"x", -3: b"y"}),
         cbor2.dumps({1: 2, -1: 9, -2: bytes(32), -3: bytes(32)}),
         cbor2.dumps({1: 2, -1: 1, -2: bytes(32), -3: True}),
-        cbor2.dumps({1: 2, -1: 1, -2: bytes(32), -3: bytes(32), -4: bytes(32)}),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -4: bytes(32)}),
         cbor2.dumps({1: 1, -1: 6, -2: bytes(32)}),
         b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
         b"{}",
@@ -236,7 +244,10 @@ def test_keys_are_read_in_every_form(curve):
         b'{"kty": "EC", "crv": "P-256", "x": "!", "y": 5}',
         b'{"kty": "EC", "crv": "P-256", "x": "AA==", "y": "AA"}',
         b'{"kty": "EC", "crv": "P-256", "x": "\xc3\xa9", "y": "AA"}',
-        b'{"kty": "EC", "crv": "P-256", "d": "AA"}',
+        json.dumps(JWK | {"d": "AA"}).encode(),
+        json.dumps(JWK | {"crv": "P-384"}).encode(),
+        json.dumps(JWK | {"y": JWK["x"]}).encode(),
+        json.dumps(JWK | {"y": JWK["y"] + "A"}).encode(),
         b'{"a":' * 5000,
         b"{" + b" " * 20000,
         b"\xff" * 40,

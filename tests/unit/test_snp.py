@@ -78,7 +78,7 @@ ASK_CERTIFICATE = certificate(ASK, "SEV-Milan", ARK, "ARK-Milan", ca=True, path_
 
 def certified(values: dict[str, bytes], key: Any = LEAF, **changes: Any) -> CertifiedKey:
     leaf = certificate(key, "SEV-VCEK", ASK, "SEV-Milan", extensions=extensions(values), pss=True)
-    return replace(CertifiedKey(leaf, (ASK_CERTIFICATE, ARK_CERTIFICATE), NOW), **changes)
+    return replace(CertifiedKey(leaf, (ASK_CERTIFICATE,), ARK_CERTIFICATE, NOW), **changes)
 
 
 VCEK_CHAIN, VLEK_CHAIN, TURIN_CHAIN = certified(VCEK), certified(VLEK), certified(TURIN_VCEK)
@@ -132,7 +132,7 @@ class TestRealReports:
         raw = vector(f"snp/{name}.bin")
         report = parse_snp_report(raw)
         at = datetime(2025, 9, 1, tzinfo=UTC)
-        chain = CertifiedKey(vector(f"snp/{leaf}.der"), (ASK_CERTIFICATE, ARK_CERTIFICATE), at)
+        chain = CertifiedKey(vector(f"snp/{leaf}.der"), (ASK_CERTIFICATE,), ARK_CERTIFICATE, at)
         policy = SnpPolicy(frozenset({report.measurement}), vmpl=report.vmpl)
         check = check_snp(raw, certificates=chain, report_data=report.report_data, policy=policy)
         details = " | ".join(reason.detail for reason in check.reasons if reason.code == "certificate_invalid")
@@ -190,7 +190,7 @@ class TestRealReports:
     def test_every_signed_byte_counts(self):
         raw = vector("snp/test-report.bin")
         report = parse_snp_report(raw)
-        chain = CertifiedKey(vector("snp/test-vcek.der"), (), NOW)
+        chain = CertifiedKey(vector("snp/test-vcek.der"), (), ARK_CERTIFICATE, NOW)
         policy = SnpPolicy(frozenset({report.measurement}))
 
         def found(data: bytes) -> set[str]:
@@ -198,10 +198,10 @@ class TestRealReports:
             return {reason.code for reason in check.reasons}
 
         assert found(raw) == {"certificate_invalid"}
-        for offset in range(len(raw)):
+        for bit in range(0, 8 * len(raw), 5):
             bad = bytearray(raw)
-            bad[offset] ^= 1 << offset % 8
-            assert found(bytes(bad)) & {"signature_invalid", "snp_malformed"}, offset
+            bad[bit // 8] ^= 1 << bit % 8
+            assert found(bytes(bad)) & {"signature_invalid", "snp_malformed"}, bit
 
 
 @given(st.integers(0, 1183))
@@ -360,7 +360,7 @@ class TestReports:
     def test_everything_wrong_is_named(self):
         raw = Report(key=1, policy=0xF0000, vmpl=2, chip=bytes(64), tcb=bytes(8)).bytes(OTHER)
         strict = SnpPolicy(frozenset(), minimum_tcb=TcbVersion(None, 1, 0, 0, 0), csp_id="x")
-        assert codes(raw, replace(VCEK_CHAIN, issuers=()), DATA[::-1], strict) == [
+        assert codes(raw, replace(VCEK_CHAIN, intermediates=()), DATA[::-1], strict) == [
             "certificate_invalid",
             "signing_key_mismatch",
             "signature_invalid",
@@ -380,12 +380,12 @@ class TestChains:
     @pytest.mark.parametrize(
         "change",
         [
-            {"issuers": ()},
-            {"issuers": (ARK_CERTIFICATE,)},
-            {"issuers": (ASK_CERTIFICATE,)},
-            {"issuers": (ARK_CERTIFICATE, ASK_CERTIFICATE)},
-            {"issuers": (ASK_CERTIFICATE, certificate(ASK, "ARK-Milan", ca=True, pss=True))},
-            {"issuers": (certificate(ASK, "SEV-Milan", ARK, "ARK-Milan", pss=True), ARK_CERTIFICATE)},
+            {"intermediates": ()},
+            {"intermediates": (ARK_CERTIFICATE,)},
+            {"intermediates": (ARK_CERTIFICATE, ASK_CERTIFICATE)},
+            {"intermediates": (certificate(ASK, "SEV-Milan", ARK, "ARK-Milan", pss=True),)},
+            {"root": ASK_CERTIFICATE},
+            {"root": certificate(ASK, "ARK-Milan", ca=True, pss=True)},
             {"leaf": b""},
             {"leaf": ARK_CERTIFICATE},
             {"at": NOW + timedelta(days=200)},
@@ -442,13 +442,13 @@ class TestChains:
 
     @given(st.data())
     def test_no_certificate_raises(self, data):
-        chain = [VCEK_CHAIN.leaf, *VCEK_CHAIN.issuers]
+        chain = [VCEK_CHAIN.leaf, *VCEK_CHAIN.intermediates, VCEK_CHAIN.root]
         place = data.draw(st.integers(0, 2))
         bad = bytearray(chain[place])
         for _ in range(data.draw(st.integers(1, 4))):
             bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
         chain[place] = bytes(bad)
-        codes(REPORT, CertifiedKey(chain[0], tuple(chain[1:]), NOW))
+        codes(REPORT, CertifiedKey(chain[0], (chain[1],), chain[2], NOW))
 
 
 def sized(data: bytes) -> bytes:

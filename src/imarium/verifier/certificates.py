@@ -15,10 +15,13 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from imarium.errors import MalformedInput, UsageError
 
-__all__ = ["MAX_CERTIFICATE", "CertifiedKey", "chain_faults", "load_certificate", "open_chain"]
+__all__ = ["MAX_CERTIFICATE", "MAX_INTERMEDIATES", "CertifiedKey", "chain_faults", "load_certificate", "open_chain"]
 
 MAX_CERTIFICATE = 16384
 """Largest certificate accepted, in bytes."""
+
+MAX_INTERMEDIATES = 8
+"""Most certificates accepted between a leaf and a root."""
 
 _UNREADABLE = (
     ValueError,
@@ -39,12 +42,13 @@ _UNDERSTOOD = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid})
 class CertifiedKey:
     """A key that is trusted because its certificate is.
 
-    ``leaf`` is the key's certificate, ``issuers`` the certificates above it in order, the last one the root that the
-    caller trusts; all in DER. ``at``, with a time zone, is when they must be valid.
+    ``leaf`` is the key's certificate and ``intermediates`` are those above it, in order: these may come from anywhere.
+    ``root`` is the one the caller trusts. All are in DER. ``at``, with a time zone, is when they must be valid.
     """
 
     leaf: bytes
-    issuers: tuple[bytes, ...]
+    intermediates: tuple[bytes, ...]
+    root: bytes
     at: datetime
 
 
@@ -53,12 +57,12 @@ def open_chain(certified: CertifiedKey) -> tuple[x509.Certificate | None, tuple[
 
     Raises UsageError if the time has no time zone.
     """
+    if len(certified.intermediates) > MAX_INTERMEDIATES:
+        return None, (f"there are {len(certified.intermediates)} certificates between, at most {MAX_INTERMEDIATES} do",)
     try:
-        chain = [load_certificate(data) for data in (certified.leaf, *certified.issuers)]
+        chain = [load_certificate(data) for data in (certified.leaf, *certified.intermediates, certified.root)]
     except MalformedInput as error:
         return None, (str(error),)
-    if not certified.issuers:
-        return chain[0], ("there is no root above the certificate: give one",)
     return chain[0], tuple(chain_faults(chain, certified.at))
 
 

@@ -75,7 +75,7 @@ def parse_sign1(data: bytes, what: str) -> Sign1:
 def _algorithm(headers: Mapping[CborKey, CborValue], what: str) -> CoseAlgorithm:
     identifier = headers.get(_ALG)
     for algorithm in CoseAlgorithm:
-        if isinstance(identifier, int) and identifier == algorithm:
+        if identifier == algorithm:
             return algorithm
     known = ", ".join(algorithm.name for algorithm in CoseAlgorithm)
     raise _malformed(what, f"a protected algorithm out of {known}", repr(identifier)[:40])
