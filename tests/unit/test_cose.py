@@ -192,6 +192,12 @@ def test_what_is_no_array_is_refused(value):
         parse_sign1(cbor2.dumps(cbor2.CBORTag(18, value)), "token")
 
 
+@pytest.mark.parametrize("text", [b"[]", b"5", b"null", b'"EC"'])
+def test_json_that_is_no_object_is_refused(text):
+    with pytest.raises(MalformedInput, match="an object"):
+        parse_jwk(text)
+
+
 def test_a_long_jwk_is_refused():
     with pytest.raises(MalformedInput, match="at most 16384 bytes"):
         parse_jwk(b" " * 16385)
@@ -245,6 +251,16 @@ def test_keys_are_read_in_every_form(curve):
         b'{"kty": "EC", "crv": "P-256", "x": "AA==", "y": "AA"}',
         b'{"kty": "EC", "crv": "P-256", "x": "\xc3\xa9", "y": "AA"}',
         json.dumps(JWK | {"d": "AA"}).encode(),
+        json.dumps(JWK | {"kty": "OKP"}).encode(),
+        json.dumps(JWK | {"x": 5}).encode(),
+        json.dumps(JWK | {"x": JWK["x"] + "="}).encode(),
+        json.dumps(JWK | {"x": base64.urlsafe_b64encode(b"\0" + X).decode()}).encode(),
+        json.dumps([JWK]).encode(),
+        cbor2.dumps([cbor2.loads(cose_key(EC_KEY))]),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), 1: 1}),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), 1: None}),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -2: b"\0" + X}),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -3: b"\0" + Y}),
         json.dumps(JWK | {"crv": "P-384"}).encode(),
         json.dumps(JWK | {"y": JWK["x"]}).encode(),
         json.dumps(JWK | {"y": JWK["y"] + "A"}).encode(),
