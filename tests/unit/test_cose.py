@@ -259,6 +259,8 @@ def test_keys_are_read_in_every_form(curve):
         cbor2.dumps([cbor2.loads(cose_key(EC_KEY))]),
         cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), 1: 1}),
         cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), 1: None}),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -2: 5}),
+        cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -1: "P-256"}),
         cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -2: b"\0" + X}),
         cbor2.dumps({**cbor2.loads(cose_key(EC_KEY)), -3: b"\0" + Y}),
         json.dumps(JWK | {"crv": "P-384"}).encode(),
