@@ -1,8 +1,10 @@
 """CCA tokens: a real one, and ones made here in the forms of CCA and VirtCCA, whole and broken in every way."""
 
 import hashlib
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -440,3 +442,14 @@ def test_columns_are_mapped_to_rems():
     for bad in ((RemIndex(4), ()), (None, ((PcrIndex(1), RemIndex(-1)),)), (None, ((PcrIndex(1), RemIndex(1)),) * 2)):
         with pytest.raises(UsageError):
             RemMap(*bad)
+
+
+def test_the_page_names_every_code():
+    project = Path(__file__).parents[2]
+    source = (project / "src/imarium/verifier/cca.py").read_text()
+    made = set(re.findall(r'Reason\(\s*"(\w+)"', source))
+    page = (project / "docs/cca.md").read_text().partition("## The checks")[2]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    told = {code for row in rows for code in re.findall(r"`(\w+)`", row.split("|")[3] if row.count("|") > 3 else "")}
+    assert made == told
+    assert made == set(re.findall(r"``([a-z]\w+_\w+)``", source.partition('"""')[2].partition('"""')[0]))

@@ -192,6 +192,12 @@ def test_what_is_no_array_is_refused(value):
         parse_sign1(cbor2.dumps(cbor2.CBORTag(18, value)), "token")
 
 
+@pytest.mark.parametrize("first", [0, 2, 3, 6, 7, 0x30])
+def test_points_in_another_form_are_refused(first):
+    with pytest.raises(MalformedInput, match="uncompressed"):
+        parse_point(bytes([first]) + point(EC_KEY)[1:])
+
+
 @pytest.mark.parametrize("text", [b"[]", b"5", b"null", b'"EC"'])
 def test_json_that_is_no_object_is_refused(text):
     with pytest.raises(MalformedInput, match="an object"):

@@ -1,9 +1,11 @@
 """SNP reports: real ones, signed by a VCEK and a VLEK, and ones made here under a chain like AMD's."""
 
 import hashlib
+import re
 import struct
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -530,3 +532,14 @@ class TestSvsm:
 
     def test_a_report_that_is_none(self):
         assert self.codes(self.evidence(ek(), report=b"")) == ["snp_malformed"]
+
+
+def test_the_page_names_every_code():
+    project = Path(__file__).parents[2]
+    source = (project / "src/imarium/verifier/snp.py").read_text()
+    made = set(re.findall(r'Reason\(\s*"(\w+)"', source))
+    page = (project / "docs/snp.md").read_text().partition("## The checks")[2]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    told = {code for row in rows for code in re.findall(r"`(\w+)`", row.split("|")[3] if row.count("|") > 3 else "")}
+    assert made == told
+    assert made == set(re.findall(r"``([a-z]\w+_\w+)``", source.partition('"""')[2].partition('"""')[0]))
