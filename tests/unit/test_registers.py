@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,16 @@ SHA256, SHA384 = hashes.SHA256, hashes.SHA384
 RTMR = Register("rtmr0", 48, SHA384, Access.RTMR | Access.W)
 STORED = Register("owner", 16, None, Access.R | Access.W)
 STATIC = Register("mrtd", 48, SHA384, Access.R)
+
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_every_test_that_the_rules_name_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs" / "registers.md").read_text()))
+    assert len(named) > 40
+    sources = "".join(path.read_text() for path in (PROJECT / "tests").glob("*/test_registers*.py"))
+    assert {name for name in named if f"def {name}(" not in sources} == set()
 
 
 def test_flags_have_the_numbers_of_both_interfaces():

@@ -45,6 +45,13 @@ def last_sync(log: EventLog) -> int:
     return [line.number for line in lines if line.kind is Kind.SYNC][-1]
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """Processes die here, not machines: what was written is there without a sync."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _descriptor: None)
+
+
 @pytest.fixture
 def provider():
     return MemoryRegisters([RTMR, STATIC], {RTMR: b"\1" * 32})
@@ -262,6 +269,27 @@ def test_someone_elses_extend_in_the_middle_of_an_append_is_told_and_healed(log,
     assert log.verify(start=last_sync(log)).in_step
 
 
+def test_a_register_for_events_only_takes_no_digest(tmp_path):
+    events_only = Register("events", 32, SHA256, Access.RTMR)
+    provider = MemoryRegisters([events_only])
+    log = EventLog(provider, events_only, tmp_path)
+    with pytest.raises(RegisterReadOnly):
+        log.extend(bytes(32))
+    assert provider.read(events_only) == bytes(32)
+    assert log.append(b"a").events == 2
+
+
+def test_a_failing_disk_is_told_as_our_own_error(log, monkeypatch):
+    log.append(b"a")
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(MissingComponent, match="Input/output"):
+        log.verify()
+
+
 @pytest.mark.parametrize("damage", [None, b"", b"null", b"\xff", b'{"size": 1}', b"[" * 5000])
 def test_a_lost_mark_is_made_again_by_replay(log, damage):
     log.append(b"a")
@@ -352,8 +380,7 @@ def dying_at(moment: int, registers: FileRegisters, log: EventLog, act) -> bool:
 
 @pytest.mark.parametrize("state", ["new", "in_step", "out_of_step", "torn"])
 @pytest.mark.parametrize("what", ["append", "extend"])
-def test_a_crash_at_any_moment_leaves_a_log_that_replays_or_heals(tmp_path, monkeypatch, state, what):
-    monkeypatch.setattr("imarium.durable.os.fsync", lambda _fd: None)
+def test_a_crash_at_any_moment_leaves_a_log_that_replays_or_heals(tmp_path, state, what):
     act = (lambda log: log.append(b"a\n# c\nb\n# d")) if what == "append" else (lambda log: log.extend(b"\7" * 32))
     moment, lived = 0, False
     while not lived:

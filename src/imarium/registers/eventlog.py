@@ -81,11 +81,18 @@ class EventLog:
     def extend(self, digest: bytes) -> bytes:
         """Extend a digest without an event, and note it; the new value. The log is then out of step.
 
-        Raises UsageError for a digest of another size, and as :meth:`append`.
+        Raises RegisterReadOnly where only events may be appended, UsageError for a digest of another size, and as
+        :meth:`append`.
         """
         check_extend(self.register, digest)
+        if not self.register.writable:
+            raise RegisterReadOnly(f"{self.register.key} takes events only; append one instead")
         with self._locked() as log:
             return self._step(log, self._settle(log), [extend_line(digest)], [digest], in_step=False)
+
+    def size(self) -> int:
+        """How many bytes the log has, settled or not. 0 where there is no log yet."""
+        return durable.size_of(self.path) if self.path.exists() else 0
 
     def settled_size(self) -> int:
         """How many bytes of the log are settled, after finishing what a crash left. 0 where there is no log yet."""
@@ -201,8 +208,9 @@ class EventLog:
         with durable.storage_errors(self.path):
             log = os.open(self.path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
         try:
-            self._acquire(log, kind)
-            yield log
+            with durable.storage_errors(self.path):
+                self._acquire(log, kind)
+                yield log
         finally:
             os.close(log)
 

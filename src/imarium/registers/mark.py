@@ -72,6 +72,7 @@ def _decode(data: bytes) -> Mark | None:
         body = json.loads(data)
         if body.pop("sha256") != _checksum(body):
             return None
-        return Mark(int(body["size"]), bytes.fromhex(body["value"]), body["in_step"] is True)
+        mark = Mark(int(body["size"]), bytes.fromhex(body["value"]), body["in_step"] is True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    return mark if mark.size >= 0 else None

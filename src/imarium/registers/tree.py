@@ -177,7 +177,7 @@ class RegisterTree:
             "digest": digest,
             "hash_algo": _File(_READ, lambda: len(algorithm), lambda: _fixed(algorithm), _refuse),
             "append_event": _File(_WRITE, lambda: 0, lambda: _fixed(b""), lambda _offset, data: _append(log, data)),
-            "event_log": _File(_READ, log.settled_size, lambda: _settled(log), _refuse),
+            "event_log": _File(_READ, log.size, lambda: _settled(log), _refuse),
         }
         return lambda: nodes
 
