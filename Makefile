@@ -33,7 +33,7 @@ vm: setup ## tests on a real kernel in a virtual machine
 	$(PYTEST) tests/vm -q
 
 fuzz: setup ## fuzz each parser for a short while
-	tests/fuzz/run 20
+	PYTHON=.venv/bin/python tests/fuzz/run 20
 
 bench: setup ## time replay beside evmctl
 	.venv/bin/python bench/replay.py
