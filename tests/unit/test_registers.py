@@ -220,6 +220,16 @@ def test_sysfs_is_described_by_names_modes_and_sizes(sysfs):
     assert TsmRegisters(sysfs).name == "dev0"
 
 
+def test_the_registers_of_a_tdx_guest_are_understood(tmp_path):
+    for name in ("mrtd:sha384", "mrconfigid", "mrowner", "mrownerconfig", *(f"rtmr{n}:sha384" for n in range(4))):
+        (tmp_path / name).write_bytes(bytes(48))
+        (tmp_path / name).chmod(0o644 if name.startswith("rtmr") else 0o444)
+    found = {register.key: register.flags for register in TsmRegisters(tmp_path).registers()}
+    static, rtmr = MrFlags.READABLE, MrFlags.READABLE | MrFlags.RTMR
+    assert [found[name] for name in ("mrtd:sha384", "mrowner")] == [static, static | MrFlags.NOHASH]
+    assert [found[f"rtmr{n}:sha384"] for n in range(4)] == [rtmr] * 4
+
+
 def test_devices_are_discovered_by_their_directory(sysfs):
     (sysfs.parent.parent / "dev1").mkdir()
     assert discover(sysfs.parent.parent) == ("dev0",)

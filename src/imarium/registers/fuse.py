@@ -33,6 +33,8 @@ def mount(
     if not place.is_dir():
         raise MissingComponent(f"{place}: not a directory; make it first")
     options = {"allow_other": True} if allow_other else {}
+    if library.fuse_version_major == 2:
+        options["big_writes"] = True  # else it cuts writes at a page, and each part would be an append of its own
     operations = _Operations(tree, ready)
     try:
         library.FUSE(
