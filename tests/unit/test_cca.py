@@ -10,7 +10,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from tests.unit.cca_builders import (
     collection,
     cose_key,
     der,
+    name,
     platform_map,
     realm_map,
     sign1,
@@ -42,6 +43,7 @@ from imarium.formats.cca import (
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA256, SHA512
 from imarium.verifier.cca import CcaPolicy, CertifiedKey, check_cca, load_public_key
+from imarium.verifier.certificates import load_certificate, open_chain
 
 REALM, PLATFORM = 44241, 44234
 ALONE = CcaPolicy(realm_alone=True)
@@ -326,6 +328,7 @@ class TestClaims:
     def test_registers_have_the_size_of_their_hash(self):
         for change in ({44238: bytes(48)}, {44239: [bytes(32)] * 3 + [bytes(64)]}, {44236: "sha-512"}, {44236: "sm3"}):
             self.refused(Maker(realm=change))
+        self.refused(Maker(realm={44239: [bytes(32)] * 4 + [b""]}))
 
     @staticmethod
     def refused(maker: Maker, *, unless: bool = False) -> None:
@@ -356,6 +359,13 @@ class TestClaims:
 )
 def test_malformed_collections_are_refused(token):
     assert codes(token, P521.public_key()) == ["cca_malformed"]
+
+
+def test_large_tokens_are_refused():
+    maker = Maker(realm={99: bytes(14000)})
+    assert codes(maker.token(), maker.platform_key.public_key()) == []
+    with pytest.raises(MalformedInput, match="at most 16384 bytes"):
+        parse_cca_token(Maker(realm={99: bytes(16000)}).token())
 
 
 class TestCertificates:
@@ -403,6 +413,20 @@ class TestCertificates:
     def test_keys_that_are_not_accepted(self):
         for key in (rsa.generate_private_key(65537, 1024), ed25519.Ed25519PrivateKey.generate()):  # noqa: S505
             assert self.codes(certified(key)) == {"certificate_invalid", "platform_signature_invalid"}
+
+    def test_limits(self):
+        many = replace(CERTIFIED, intermediates=CERTIFIED.intermediates * 9)
+        assert open_chain(many) == (None, ("there are 9 certificates between, at most 8 do",))
+        large = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(16384)),)
+        with pytest.raises(MalformedInput, match="at most 16384 bytes"):
+            load_certificate(certificate(P521, "aik", extensions=large))
+
+    def test_signatures_without_a_hash_are_refused(self):
+        key = ed25519.Ed25519PrivateKey.generate()
+        start, end = NOW - timedelta(days=1), NOW + timedelta(days=1)
+        builder = x509.CertificateBuilder(name("a"), name("a"), key.public_key(), 1, start, end)
+        with pytest.raises(MalformedInput, match="no hash"):
+            load_certificate(builder.sign(key, None).public_bytes(serialization.Encoding.DER))
 
     def test_every_byte_of_a_leaf_counts(self):
         anchor = certified(P521)
