@@ -17,6 +17,7 @@ __all__ = [
     "publish_directory",
     "read_blocks",
     "replace_file",
+    "replace_unread",
     "size_of",
     "storage_errors",
     "sync_directory",
@@ -86,6 +87,25 @@ def replace_file(path: Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
     append(beside, data)
     sync_file(beside)
+    with storage_errors(path):
+        beside.replace(path)
+    sync_directory(path.parent)
+
+
+def replace_unread(path: Path, data: bytes) -> None:
+    """:func:`replace_file` without opening any file for reading.
+
+    IMA measures the files that root opens for reading. Who writes down how far it has followed a measurement list must
+    not add to that list by it.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    with storage_errors(beside):
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     with storage_errors(path):
         beside.replace(path)
     sync_directory(path.parent)

@@ -11,19 +11,17 @@ from rich.table import Table
 from imarium import hashes
 from imarium.cli.options import Json, hex_bytes
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.errors import MissingComponent, UsageError
+from imarium.cli.providers import named_provider
+from imarium.errors import UsageError
 from imarium.registers import (
     DEFAULT_REGISTERS,
     Access,
     FileRegisters,
     LoggedProvider,
-    Provider,
     Register,
     RegisterTree,
-    TsmRegisters,
     Verification,
     default_directory,
-    discover,
     find_register,
 )
 from imarium.registers.fuse import mount as mount_tree
@@ -56,7 +54,7 @@ RegisterName = Annotated[str, typer.Argument(metavar="REGISTER", help="NAME, or 
 @app.command("list")
 def list_(provider: Named = None, json: Json = False) -> None:
     """Show the registers, what may be done with them, and their values."""
-    found = _provider(provider)
+    found = named_provider(provider)
     registers = found.registers()
     values = {register: found.read(register) if register.readable else None for register in registers}
     if json:
@@ -186,7 +184,7 @@ def mount(
     allow_other: Annotated[bool, typer.Option("--allow-other", help="Let other users in.")] = False,
 ) -> None:
     """Serve registers and event logs as a tree of files, until interrupted."""
-    found = _provider(provider)
+    found = named_provider(provider)
     found.registers()
     logged = LoggedProvider(found, logs or default_directory(found))
     note = progress_console()
@@ -217,23 +215,8 @@ def create(
         console().print(f"made {path}; use it with --provider file:{path}", markup=False)
 
 
-def _provider(name: str | None) -> Provider:
-    if name is None:
-        devices = discover()
-        if len(devices) != 1:
-            found = f"several have: {', '.join(devices)}" if devices else "none has"
-            raise MissingComponent(f"of this machine's devices {found} measurement registers; give --provider")
-        return TsmRegisters(devices[0])
-    kind, _, place = name.partition(":")
-    if kind == "file" and place:
-        return FileRegisters(Path(place))
-    if kind == "tsm" and place:
-        return TsmRegisters(Path(place) if "/" in place else place)
-    raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR or file:PATH")
-
-
 def _register(provider: str | None, logs: Path | None, name: str) -> tuple[LoggedProvider, Register]:
-    found = _provider(provider)
+    found = named_provider(provider)
     return LoggedProvider(found, logs or default_directory(found)), find_register(found, name)
 
 

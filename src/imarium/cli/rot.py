@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from imarium import hashes
+from imarium.cli.bridge import bridge
 from imarium.cli.documents import read_bytes, write_atomically
 from imarium.cli.options import PCRS, Banks, Json, Registers, Tcti, hex_bytes, named_banks, register_numbers
 from imarium.cli.output import console, emit_json, progress_console
@@ -21,6 +22,7 @@ from imarium.rot import EndorsementKind, KeyKind, StoredKey, Tpm, holds_key, loa
 __all__ = ["app"]
 
 app = typer.Typer(help="List, read, extend and quote roots of trust.", no_args_is_help=True, rich_markup_mode=None)
+app.command()(bridge)
 
 _EVERY_PCR = tuple(PcrIndex(index) for index in range(PCRS))
 _MAX_AUTH = 64

@@ -1,0 +1,44 @@
+"""Owners of measurement registers, and their registers, as the command line names them."""
+
+from pathlib import Path
+
+from imarium.errors import MissingComponent, UsageError
+from imarium.registers import FileRegisters, Provider, Register, TsmRegisters, discover, find_register
+
+__all__ = ["named_provider", "named_register"]
+
+
+def named_provider(name: str | None) -> Provider:
+    """``tsm:DEVICE``, ``tsm:DIR`` or ``file:PATH``; where None, the one device that has registers.
+
+    Raises UsageError, MissingComponent.
+    """
+    if name is None:
+        devices = discover()
+        if len(devices) != 1:
+            found = f"several have: {', '.join(devices)}" if devices else "none has"
+            raise MissingComponent(f"of this machine's devices {found} measurement registers; give --provider")
+        return TsmRegisters(devices[0])
+    kind, _, place = name.partition(":")
+    if kind == "file" and place:
+        return FileRegisters(Path(place))
+    if kind == "tsm" and place:
+        return TsmRegisters(Path(place) if "/" in place else place)
+    raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR or file:PATH")
+
+
+def named_register(name: str) -> tuple[Provider, Register]:
+    """A provider and one of its registers: ``tsm:DEVICE:REGISTER``, where REGISTER is ``NAME`` or ``NAME:HASH``.
+
+    The register can be left out where only one is extensible. Raises UsageError, MissingComponent, MalformedInput.
+    """
+    kind, _, rest = name.partition(":")
+    place, _, register = rest.partition(":")
+    provider = named_provider(f"{kind}:{place}")
+    if register:
+        return provider, find_register(provider, register)
+    extensible = [each for each in provider.registers() if each.extensible]
+    if len(extensible) != 1:
+        found = ", ".join(each.key for each in extensible) or "none"
+        raise UsageError(f"{name} names no register; add :REGISTER, one of those that can be extended: {found}")
+    return provider, extensible[0]
