@@ -16,7 +16,7 @@ from imarium.errors import DeviceError, MissingComponent, UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tpm import SignatureScheme
 from imarium.hashes import SHA1, SHA256, SHA384, SHA512, SM3, HashAlgorithm
-from imarium.rot import KeyKind, RootOfTrust, Tpm
+from imarium.rot import KeyKind, PcrDevice, Tpm
 from imarium.rot.tss import Tss
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def tpm(shared_swtpm: Swtpm) -> Iterator[Tpm]:
 
 
 def test_the_driver_is_a_root_of_trust(tpm: Tpm) -> None:
-    rot: RootOfTrust = tpm
-    assert (rot.name, rot.default_register) == ("tpm", 10)
+    rot: PcrDevice = tpm
+    assert (tpm.name, tpm.default_register) == ("tpm", 10)
     assert rot.banks() == (SHA1, SHA256, SHA384, SHA512)
     assert tpm.unknown_banks() == ()
 

@@ -9,7 +9,7 @@ from imarium.formats.records import ListLayout, encode_record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import PcrSelection
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
-from imarium.rot import RootOfTrust
+from imarium.rot import PcrDevice
 
 __all__ = ["BOOT_REGISTERS", "LogView", "choose_banks", "make_evidence"]
 
@@ -31,14 +31,14 @@ class LogView(Protocol):
 
 
 def make_evidence(
-    rot: RootOfTrust,
+    rot: PcrDevice,
     view: Callable[[], LogView],
     *,
     nonce: bytes,
     first: int = 0,
     banks: Collection[HashAlgorithm] = (),
     registers: Collection[PcrIndex] = (),
-) -> Evidence:
+) -> Evidence[TpmPart]:
     """Evidence over ``nonce`` with the records from number ``first`` on.
 
     The quote is made before the records are read, so that no record it covers can be missing; those added since are

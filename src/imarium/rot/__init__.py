@@ -1,23 +1,36 @@
 """Roots of trust: devices that keep registers and sign statements about them.
 
-A driver imports the library it needs only when it is opened: not every machine has it.
+A driver imports the library it needs only when it is opened: not every machine has it. A driver of a third party
+needs :class:`Driver` and :class:`RootOfTrust`; see docs/rot.md.
 """
 
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
-from imarium.rot.protocol import Quote, RootOfTrust
+from imarium.rot.protocol import CountsUpdates, NativeQuote, PcrDevice, Quote, RootOfTrust, Values
+from imarium.rot.registry import Choice, Driver, choose_root, drivers, open_root
 from imarium.rot.tpm import Tpm
 from imarium.rot.tpm_ak import KeyKind
+from imarium.rot.tpm_root import TpmRoot
 from imarium.rot.tpm_sysfs import read_sysfs
 
 __all__ = [
+    "Choice",
+    "CountsUpdates",
+    "Driver",
     "EndorsementKind",
     "KeyKind",
+    "NativeQuote",
+    "PcrDevice",
     "Quote",
     "RootOfTrust",
     "StoredKey",
     "Tpm",
+    "TpmRoot",
+    "Values",
+    "choose_root",
+    "drivers",
     "holds_key",
     "load_key",
+    "open_root",
     "read_sysfs",
     "save_key",
 ]

@@ -1,20 +1,121 @@
-"""What every root of trust offers."""
+"""What every root of trust offers, and what a TPM offers beyond that.
+
+A root of trust owns measurement registers. Code that anchors a list uses :class:`RootOfTrust` alone and so never knows
+which device it has; :class:`PcrDevice` is for code that makes TPM evidence.
+"""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tpm import PcrSelection, PcrValues
 from imarium.hashes import HashAlgorithm
+from imarium.registers import Register
 
-__all__ = ["Quote", "RootOfTrust"]
+__all__ = ["CountsUpdates", "NativeQuote", "PcrDevice", "Quote", "RootOfTrust", "Values"]
+
+Values = dict[str, dict[HashAlgorithm, bytes]]
+"""Values of registers, by the register's name and bank."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeQuote:
+    """What a device says over a nonce, in its own encoding; nothing of it is encoded again.
+
+    ``kind`` names the encoding: it chooses the appraiser. ``statement`` is what the device gave (TPMS_ATTEST, TDX
+    quote, CCA token), ``beside`` what a verifier needs with it, by name: a signature, a key, certificates, an event
+    log. ``values`` are those of the registers as read beside the quote, for whoever must replay to them; like all of
+    it they are claims until they are appraised.
+    """
+
+    kind: str
+    statement: bytes
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    values: Mapping[str, Mapping[HashAlgorithm, bytes]] = field(default_factory=dict)
+
+
+class RootOfTrust(Protocol):
+    """A device that keeps registers, extends them, and signs statements about them.
+
+    Registers have text names, the same everywhere: ``10`` for PCR 10, ``rtmr2``, ``rem0``. Making the object touches
+    no device; :meth:`init` does, and the other methods need it. It is a context manager that closes at its end.
+    Methods raise DeviceError when the device refuses or breaks off, MissingComponent when it is not there, and
+    UsageError for a register or bank that it has not.
+    """
+
+    @property
+    def name(self) -> str:
+        """The driver's name, such as ``tpm``."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its quotes; the driver's name for most."""
+
+    @property
+    def identity(self) -> str:
+        """A file name for this device, the same in every process, unlike that of every other of this machine."""
+
+    @property
+    def default_register(self) -> str:
+        """The register that a list is anchored in unless told otherwise."""
+
+    def init(self) -> None:
+        """Open the device. Twice does nothing more."""
+
+    def close(self) -> None:
+        """Give everything back to the device. Twice does nothing."""
+
+    def banks(self) -> tuple[HashAlgorithm, ...]:
+        """The banks of the default register, in the device's order."""
+
+    def registers(self) -> tuple[Register, ...]:
+        """Every register with its flags; one for each bank where it has several."""
+
+    def read(self, registers: Collection[str]) -> Values:
+        """The values of these registers in all of their banks."""
+
+    def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        """Extend a register: one digest for each of its banks, checked before anything is extended.
+
+        Raises RefusedOperation for a register that cannot be extended.
+        """
+
+    def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
+        """The digest of a boot_aggregate record in this bank's algorithm; zeros where the device measures no boot.
+
+        It is about the registers as they are now, so it is asked for before a list extends any of them.
+        """
+
+    def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
+        """A statement over ``nonce``, which is bound as it is, never cut or padded.
+
+        It covers at least ``registers``, by default the default one. Raises UsageError for a nonce of a wrong size,
+        and RefusedOperation where the device cannot quote.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+@runtime_checkable
+class CountsUpdates(Protocol):
+    """A root of trust with a counter of its registers' updates."""
+
+    def update_counter(self) -> int:
+        """How often registers were updated since the device's reset, as the device counts it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote and what a verifier needs beside it.
+    """A TPM's quote and what a verifier needs beside it.
 
     ``attest`` (TPMS_ATTEST), ``signature`` (TPMT_SIGNATURE) and ``ak`` (TPM2B_PUBLIC) are the device's own bytes.
     ``values`` are the registers' values that the quote's digest was taken over, in the order of its selection.
@@ -26,20 +127,8 @@ class Quote:
     values: PcrValues
 
 
-class RootOfTrust(Protocol):
-    """A device that keeps registers, extends them, and signs statements about them.
-
-    It is a context manager; leaving it closes the device. Every method raises DeviceError when the device refuses a
-    command or breaks off, and UsageError for a register or bank that is not there.
-    """
-
-    @property
-    def name(self) -> str:
-        """The driver's name, such as ``tpm``."""
-
-    @property
-    def default_register(self) -> PcrIndex:
-        """The register IMA extends on this kind of device unless told otherwise."""
+class PcrDevice(Protocol):
+    """A TPM as TPM evidence needs it: registers by number, quotes in their parts. It raises as a RootOfTrust does."""
 
     def banks(self) -> tuple[HashAlgorithm, ...]:
         """The banks that are there, in the device's order."""
@@ -57,15 +146,3 @@ class RootOfTrust(Protocol):
 
     def update_counter(self) -> int:
         """How often registers were updated since the device's reset, as the device counts it."""
-
-    def close(self) -> None:
-        """Gives everything back to the device. Closing twice does nothing."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...

@@ -32,7 +32,7 @@ _Values = dict[HashAlgorithm, dict[PcrIndex, bytes]]
 
 
 class Tpm:
-    """A TPM 2.0; implements :class:`~imarium.rot.protocol.RootOfTrust`.
+    """A TPM 2.0; implements :class:`~imarium.rot.protocol.PcrDevice`.
 
     ``tcti`` names the TPM as tpm2-tools do, by default the kernel's resource manager. ``ak`` is the key to quote
     with; it is loaded at the first quote and flushed by :meth:`close`. The authorisation values are those of the
@@ -96,6 +96,11 @@ class Tpm:
     def banks(self) -> tuple[HashAlgorithm, ...]:
         """The banks with PCRs in them, in the TPM's order, of the algorithms imarium knows."""
         return tuple(found for found in map(by_tcg_id, self._pcrs()) if found is not None)
+
+    def pcrs(self) -> dict[HashAlgorithm, tuple[PcrIndex, ...]]:
+        """The PCRs that each of :meth:`banks` has, ascending."""
+        allocated = self._pcrs()
+        return {bank: tuple(PcrIndex(index) for index in sorted(allocated[bank.tcg_id])) for bank in self.banks()}
 
     def unknown_banks(self) -> tuple[int, ...]:
         """The TPM_ALG_ID of each bank with PCRs whose algorithm imarium does not know."""

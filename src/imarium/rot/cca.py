@@ -1,0 +1,134 @@
+"""Arm CCA and Huawei VirtCCA: a realm's measurements, and the token that signs them.
+
+``rim`` is the initial measurement, ``rem0`` to ``rem3`` are the extensible ones in slots 1 to 4. No kernel lets user
+space extend them yet: the registers are read from the token, and an extend is refused, unless a device with measurement
+registers (tsm-mr) is named that has them.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+
+from imarium.errors import DeviceError, UsageError
+from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, parse_cca_token
+from imarium.hashes import HashAlgorithm
+from imarium.registers import Access, Provider, Register, RegisterReadOnly
+from imarium.rot.options import split_options
+from imarium.rot.protocol import NativeQuote, RootOfTrust, Values
+from imarium.rot.register_root import RegisterRoot
+from imarium.rot.tsm import measurements
+from imarium.rot.tsm_report import DIRECTORY, request_report
+
+__all__ = ["CcaRoot", "TokenRegisters", "VirtCcaRoot", "cca_root", "virtcca_root"]
+
+
+class TokenRegisters:
+    """A realm's registers as its token tells them; a :class:`~imarium.registers.Provider` that only reads.
+
+    Each reading is a new token over a random challenge. It raises what configfs-tsm and the token's parser raise.
+    """
+
+    name = "realm"
+
+    def __init__(self, reports: Path = DIRECTORY) -> None:
+        self._reports = reports
+        self.identity = f"realm-{hashlib.sha256(os.fsencode(reports.absolute())).hexdigest()[:16]}"
+
+    def token(self, challenge: bytes) -> tuple[bytes, RealmClaims]:
+        """A token over the challenge, and what it claims. Raises DeviceError for one over another challenge."""
+        token = request_report(challenge, directory=self._reports).outblob
+        claims = parse_cca_token(token).realm.claims
+        if claims.challenge != challenge:
+            raise DeviceError("the CCA token is over another challenge than was asked for; try again")
+        return token, claims
+
+    def registers(self) -> tuple[Register, ...]:
+        """``rem0`` to ``rem3`` and ``rim``, in the realm's hash algorithm."""
+        claims = self._claims()
+        bank = claims.hash_algorithm
+        return tuple(Register(name, bank.size, bank, Access.R) for name in sorted(_by_name(claims)))
+
+    def read(self, register: Register) -> bytes:
+        """The value in a new token. Raises UsageError for a register that is not there."""
+        values = _by_name(self._claims())
+        if register.name not in values:
+            raise UsageError(f"a realm has no register {register.name!r}; it has {', '.join(values)}")
+        return values[register.name]
+
+    def extend(self, register: Register, digest: bytes) -> bytes:
+        """Raises RegisterReadOnly."""
+        del digest
+        raise RegisterReadOnly(
+            f"{register.name}: this kernel lets user space read a realm's token, not extend; {_ADVICE}"
+        )
+
+    def store(self, register: Register, value: bytes) -> None:
+        """Raises RegisterReadOnly."""
+        self.extend(register, value)
+
+    def _claims(self) -> RealmClaims:
+        return self.token(secrets.token_bytes(CHALLENGE_SIZE))[1]
+
+
+_ADVICE = "name a device that can, as in cca:DEVICE"
+
+
+class CcaRoot(RegisterRoot):
+    """A realm. ``provider`` has registers that can be extended; without it they are read from the token."""
+
+    name = "cca"
+    kind = "cca"
+
+    def __init__(
+        self, provider: Provider | None = None, default_register: str = "rem0", *, reports: Path = DIRECTORY
+    ) -> None:
+        self._tokens = TokenRegisters(reports)
+        super().__init__(self._tokens if provider is None else provider, default_register)
+
+    def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
+        """The RIM as it is. Raises UsageError for a bank that is not the realm's."""
+        values = self.read(["rim"])["rim"]
+        if bank not in values:
+            raise UsageError(f"the realm measures in {', '.join(each.name for each in values)}, not in {bank.name}")
+        return values[bank]
+
+    def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
+        """The token over a challenge of 64 bytes; it covers every register. ``values`` are those in the token."""
+        if len(nonce) != CHALLENGE_SIZE:
+            raise UsageError(f"a CCA token takes a nonce of {CHALLENGE_SIZE} bytes, not {len(nonce)}; hash it first")
+        self.read(registers)
+        token, claims = self._tokens.token(nonce)
+        values: Values = {name: {claims.hash_algorithm: value} for name, value in _by_name(claims).items()}
+        return NativeQuote(self.kind, token, {}, values)
+
+
+class VirtCcaRoot(CcaRoot):
+    """A VirtCCA confidential VM: as a realm, under its own name, since its tokens have another root of trust."""
+
+    name = "virtcca"
+    kind = "virtcca"
+
+
+def cca_root(argument: str) -> RootOfTrust:
+    """``[DEVICE][,register=NAME][,reports=DIR]``. Raises UsageError."""
+    return _root(CcaRoot, argument)
+
+
+def virtcca_root(argument: str) -> RootOfTrust:
+    """``[DEVICE][,register=NAME][,reports=DIR]``. Raises UsageError."""
+    return _root(VirtCcaRoot, argument)
+
+
+def _root(driver: type[CcaRoot], argument: str) -> CcaRoot:
+    device, options = split_options(driver.name, argument, ("register", "reports"))
+    return driver(
+        measurements(device) if device else None,
+        options.get("register", "rem0"),
+        reports=Path(options.get("reports", DIRECTORY)),
+    )
+
+
+def _by_name(claims: RealmClaims) -> dict[str, bytes]:
+    return {f"rem{index}": value for index, value in claims.registers.items()} | {"rim": claims.rim}

@@ -1,0 +1,152 @@
+"""The TPM 2.0 as a root of trust: PCRs by name, all banks together, and boot_aggregate as the kernel takes it."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from imarium.errors import RefusedOperation, UsageError
+from imarium.formats.registers import IMA_PCR, PcrIndex
+from imarium.formats.tpm.selection import MAX_PCRS
+from imarium.hashes import SHA1, SHA256, HashAlgorithm
+from imarium.registers import Access, Register
+from imarium.rot.ak_store import StoredKey, load_key
+from imarium.rot.protocol import NativeQuote, Values
+from imarium.rot.swtpm import OwnSwtpm
+from imarium.rot.tpm import Tpm
+from imarium.rot.tss import default_tcti
+
+__all__ = ["TpmRoot", "tpm_root"]
+
+_AGGREGATED_SHA1 = tuple(PcrIndex(pcr) for pcr in range(8))
+_AGGREGATED = tuple(PcrIndex(pcr) for pcr in range(10))
+
+
+class TpmRoot:
+    """A TPM; implements :class:`~imarium.rot.protocol.RootOfTrust`.
+
+    ``tcti`` names the TPM as tpm2-tools do, by default this machine's. With ``swtpm`` it is a simulator of our own
+    instead, which ends with this process. ``ak`` is the key to quote with.
+    """
+
+    name: ClassVar[str] = "tpm"
+    kind: ClassVar[str] = "tpm"
+    default_register = str(IMA_PCR)
+
+    def __init__(self, tcti: str | None = None, *, swtpm: OwnSwtpm | None = None, ak: StoredKey | None = None) -> None:
+        self._tcti = tcti
+        self._swtpm = swtpm
+        self._ak = ak
+        self._device: Tpm | None = None
+
+    @property
+    def identity(self) -> str:
+        """Of the simulator's directory, or of the name in use. Two names of one TPM are taken for two devices."""
+        place = str(self._swtpm.state) if self._swtpm else self._tcti or default_tcti()
+        return f"tpm-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:16]}"
+
+    @property
+    def device(self) -> Tpm:
+        """The TPM with its own interface. Raises UsageError before :meth:`init`."""
+        if self._device is None:
+            raise UsageError("the TPM is not open; call init first")
+        return self._device
+
+    def init(self) -> None:
+        """Connect, after starting the simulator where there is one of our own. Raises MissingComponent."""
+        if self._device is None:
+            self._device = Tpm(self._swtpm.start() if self._swtpm else self._tcti, self._ak)
+
+    def close(self) -> None:
+        """Disconnect, and end the simulator of our own."""
+        device, self._device = self._device, None
+        try:
+            if device is not None:
+                device.close()
+        finally:
+            if self._swtpm is not None:
+                self._swtpm.stop()
+
+    def __enter__(self) -> Self:
+        self.init()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def banks(self) -> tuple[HashAlgorithm, ...]:
+        """Its PCR banks."""
+        return self.device.banks()
+
+    def registers(self) -> tuple[Register, ...]:
+        """Every PCR in every bank."""
+        return tuple(
+            Register(str(index), bank.size, bank, Access.RTMR | Access.W)
+            for bank, indexes in self.device.pcrs().items()
+            for index in indexes
+        )
+
+    def read(self, registers: Collection[str]) -> Values:
+        """The values, all as of one moment."""
+        wanted = [_pcr(name) for name in registers]
+        values = self.device.read(wanted)
+        return {str(pcr): {bank: values[bank][pcr] for bank in values} for pcr in wanted}
+
+    def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        """One TPM2_PCR_Extend. A bank without a digest is a UsageError: anyone could put anything there later."""
+        missing = [bank.name for bank in self.banks() if bank not in digests]
+        if missing:
+            raise UsageError(f"PCR {register} needs a digest for each bank; {', '.join(missing)} has none")
+        self.device.extend(_pcr(register), digests)
+
+    def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
+        """The hash over PCR 0 to 9 (0 to 7 for SHA-1), read from this bank, else from SHA-256, else SHA-1.
+
+        Where another bank is read, the digest is of that bank's algorithm, as the kernel's is. Zeros where there is
+        none of the three.
+        """
+        there = self.banks()
+        source = next((candidate for candidate in (bank, SHA256, SHA1) if candidate in there), None)
+        if source is None:
+            return bytes(bank.size)
+        pcrs = _AGGREGATED_SHA1 if source == SHA1 else _AGGREGATED
+        values = self.device.read(pcrs, [source])[source]
+        return source.digest(b"".join(values[pcr] for pcr in pcrs))
+
+    def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
+        """A TPM2_Quote over the registers in all banks. ``beside`` has ``signature`` and ``ak``."""
+        if self._ak is None:
+            raise RefusedOperation("quoting needs an attestation key; give tpm:...,ak=DIR, made by imarium rot ak DIR")
+        pcrs = tuple(sorted({_pcr(name) for name in registers or (self.default_register,)}))
+        quote = self.device.quote(nonce, dict.fromkeys(self.banks(), pcrs))
+        values: Values = {str(pcr): {bank: of[pcr] for bank, of in quote.values.items()} for pcr in pcrs}
+        return NativeQuote(self.kind, quote.attest, {"signature": quote.signature, "ak": quote.ak}, values)
+
+    def update_counter(self) -> int:
+        """pcrUpdateCounter: one more for each digest."""
+        return self.device.update_counter()
+
+
+def tpm_root(argument: str) -> TpmRoot:
+    """The TPM that ``argument`` names: nothing, ``swtpm:DIR``, or a TCTI such as ``device:/dev/tpmrm0``.
+
+    ``,ak=DIR`` at its end names the key to quote with. Raises UsageError, MissingComponent.
+    """
+    place, separator, key = argument.rpartition(",ak=")
+    place = place if separator else argument
+    ak = load_key(Path(key)) if separator else None
+    module, _, configuration = place.partition(":")
+    if module == "swtpm" and not configuration.startswith(("host=", "port=", "path=")):
+        if not configuration:
+            raise UsageError("name the simulator's directory: tpm:swtpm:DIR")
+        return TpmRoot(swtpm=OwnSwtpm(Path(configuration)), ak=ak)
+    return TpmRoot(place or None, ak=ak)
+
+
+def _pcr(name: str) -> PcrIndex:
+    if not (name.isascii() and name.isdigit() and name == str(int(name)) and int(name) < MAX_PCRS):
+        raise UsageError(f"{name!r} is no PCR; give a number from 0 to {MAX_PCRS - 1}")
+    return PcrIndex(int(name))

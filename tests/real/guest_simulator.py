@@ -1,0 +1,186 @@
+"""A confidential guest's kernel interfaces, served by FUSE from a process of its own.
+
+    measurements/NAME:HASH   tsm-mr: reading gives the value; one write of its size extends
+    report/                  configfs-tsm: mkdir makes a request with its attributes, rmdir removes it
+
+Simulated are the files and their rules, as the kernel's documents have them: ``inblob`` takes effect at release, where
+its error is lost; ``generation`` counts the writes that took effect; ``outblob`` is made when it is read. Not simulated
+is the device: a TDX quote is a recorded one with other report data and registers in it, so its signature is broken.
+
+Run as: python guest_simulator.py MOUNT STATE PROVIDER. STATE is the file of the registers; STATE.fault, where there is
+one, has the errno that reading ``outblob`` fails with; STATE.token, where there is one, is given out as it is.
+"""
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from imarium.errors import ImariumError
+from imarium.formats.snp import svsm_report_data
+from imarium.registers import FileRegisters, Register
+
+VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
+BLOBS = ("outblob", "auxblob", "manifestblob")
+READ = ("generation", "provider", *BLOBS)
+WRITE = ("inblob", "service_provider", "service_guid", "service_manifest_version")
+
+
+class Guest:
+    """FUSE operations by name, for mfusepy: the tree above."""
+
+    use_ns = True
+
+    def __init__(self, registers: FileRegisters, provider: str, state: Path) -> None:
+        self.registers = {register.key: register for register in registers.registers()}
+        self.values = registers
+        self.provider = provider
+        self.state = state
+        self.requests: dict[str, dict[str, Any]] = {}
+
+    def getattr(self, path: str, _number: int | None = None) -> dict[str, int]:
+        mode, size = self._status(path.strip("/").split("/"))
+        return {"st_mode": mode, "st_size": size, "st_nlink": 1, "st_uid": os.getuid(), "st_gid": os.getgid()}
+
+    def _status(self, parts: list[str]) -> tuple[int, int]:
+        match parts:
+            case [""] | ["measurements"] | ["report"]:
+                return stat.S_IFDIR | 0o755, 0
+            case ["measurements", key] if key in self.registers:
+                register = self.registers[key]
+                return stat.S_IFREG | (0o644 if register.writable else 0o444), register.size
+            case ["report", name] if name in self.requests:
+                return stat.S_IFDIR | 0o755, 0
+            case ["report", name, attribute] if name in self.requests and attribute in READ + WRITE:
+                return stat.S_IFREG | (0o444 if attribute in READ else 0o200), 4096
+        raise OSError(errno.ENOENT, "")
+
+    def readdir(self, path: str, _number: int) -> list[str]:
+        names = {"/": ["measurements", "report"], "/measurements": list(self.registers), "/report": list(self.requests)}
+        return [".", "..", *names.get(path, [*READ, *WRITE])]
+
+    def mkdir(self, path: str, _mode: int) -> int:
+        if not path.startswith("/report/"):
+            raise OSError(errno.EPERM, "")
+        if not self.provider:
+            raise OSError(errno.ENXIO, "")
+        self.requests[path.split("/")[2]] = {"generation": 0}
+        return 0
+
+    def rmdir(self, path: str) -> int:
+        del self.requests[path.split("/")[2]]
+        return 0
+
+    def open(self, path: str, _flags: int) -> int:
+        self.getattr(path)
+        return 1
+
+    def truncate(self, _path: str, _length: int, _number: int | None = None) -> int:
+        return 0
+
+    def read(self, path: str, size: int, offset: int, _number: int) -> bytes:
+        _, first, *rest = path.split("/")
+        if first == "measurements":
+            data = self.values.read(self.registers[rest[0]])
+        else:
+            data = self._attribute(self.requests[rest[0]], rest[1])
+        return data[offset : offset + size]
+
+    def write(self, path: str, data: bytes, offset: int, _number: int) -> int:
+        _, first, *rest = path.split("/")
+        if first == "measurements":
+            register = self.registers[rest[0]]
+            if offset or len(data) < register.size:
+                raise OSError(errno.EINVAL, "")
+            try:
+                self.values.extend(register, data[: register.size])
+            except ImariumError:
+                raise OSError(errno.EIO, "") from None
+            return register.size
+        request = self.requests[rest[0]]
+        if rest[1] == "inblob":
+            request["pending"] = request.get("pending", b"") + data
+        else:
+            request[rest[1]] = data.decode().strip()
+            request["generation"] += 1
+        return len(data)
+
+    def release(self, path: str, _number: int) -> int:
+        parts = path.split("/")
+        pending = self.requests[parts[2]].pop("pending", None) if parts[-1] == "inblob" else None
+        if pending is not None and len(pending) == 64:
+            self.requests[parts[2]]["inblob"] = pending
+            self.requests[parts[2]]["generation"] += 1
+        return 0
+
+    def _attribute(self, request: dict[str, Any], name: str) -> bytes:
+        if name == "provider":
+            return self.provider.encode() + b"\n"
+        if name == "generation":
+            return f"{request['generation']}\n".encode()
+        if "inblob" not in request:
+            raise OSError(errno.EINVAL, "")
+        with suppress(FileNotFoundError):
+            raise OSError(int(self.state.with_suffix(".fault").read_text()), "")
+        match self.provider, name:
+            case "tdx_guest", "outblob":
+                return self._tdx_quote(request["inblob"])
+            case "arm_cca_guest", "outblob":
+                return self.state.with_suffix(".token").read_bytes()
+            case "sev_guest", "outblob" if request.get("service_provider") == "svsm":
+                return svsm_report_data(request["inblob"], b"the manifest")
+            case "sev_guest", "manifestblob" if request.get("service_guid"):
+                return b"the manifest"
+        raise OSError(errno.EOPNOTSUPP if name != "outblob" else errno.EINVAL, "")
+
+    def _tdx_quote(self, nonce: bytes) -> bytes:
+        quote = bytearray((VECTORS / "dcap-qvl" / "tdx_quote").read_bytes())
+        quote[568:632] = nonce
+        quote[184:232] = self._value("mrtd")
+        for index in range(4):
+            quote[376 + 48 * index : 424 + 48 * index] = self._value(f"rtmr{index}")
+        return bytes(quote)
+
+    def _value(self, name: str) -> bytes:
+        found: Register = self.registers[f"{name}:sha384"]
+        return self.values.read(found)
+
+
+@contextmanager
+def guest(place: Path, provider: str) -> Iterator[Path]:
+    """A running simulator's mount point; ``place``/state is its STATE."""
+    assert Path("/dev/fuse").exists(), "there is no /dev/fuse: modprobe fuse"
+    mount, state = place / "guest", place / "state"
+    mount.mkdir()
+    FileRegisters.create(state)
+    command = [sys.executable, __file__, str(mount), str(state), provider]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", "FUSE could not mount: apt install fuse3, pip install mfusepy"
+        yield mount
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def _main() -> None:
+    import mfusepy  # noqa: PLC0415 - needed by the process that serves, not by the tests
+
+    mount, state, provider = sys.argv[1:]
+    operations = Guest(FileRegisters(Path(state)), provider, Path(state))
+    operations.init = lambda _path: print("ready", flush=True)  # type: ignore[attr-defined]
+    with suppress(RuntimeError):
+        mfusepy.FUSE(
+            operations, mount, foreground=True, nothreads=True, direct_io=True, attr_timeout=0, entry_timeout=0
+        )
+
+
+if __name__ == "__main__":
+    _main()

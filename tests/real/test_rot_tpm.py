@@ -1,0 +1,130 @@
+"""The TPM as a root of trust, on swtpm: one started by the test, and one that the driver starts itself."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.real.conftest import Swtpm
+
+from imarium.errors import MissingComponent, RefusedOperation, UsageError
+from imarium.formats.registers import PcrIndex
+from imarium.formats.tpm import SignatureScheme, parse_attest
+from imarium.hashes import SHA1, SHA256, SHA384, SHA512, SM3
+from imarium.rot import CountsUpdates, KeyKind, RootOfTrust, Tpm, TpmRoot, save_key
+from imarium.rot.swtpm import OwnSwtpm
+from imarium.rot.tpm_root import tpm_root
+
+BANKS = (SHA1, SHA256, SHA384, SHA512)
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_pcrs_have_names_banks_and_flags(shared_swtpm: Swtpm) -> None:
+    with TpmRoot(shared_swtpm.tcti) as tpm:
+        rot: RootOfTrust = tpm
+        assert (rot.name, rot.kind, rot.default_register, rot.banks()) == ("tpm", "tpm", "10", BANKS)
+        registers = rot.registers()
+        assert len(registers) == 24 * 4
+        assert {"10:sha256", "0:sha1", "23:sha512"} <= {register.key for register in registers}
+        assert all(register.extensible for register in registers)
+
+
+def test_an_extend_goes_into_every_bank_or_is_refused(shared_swtpm: Swtpm) -> None:
+    with TpmRoot(shared_swtpm.tcti) as tpm:
+        before = tpm.read(["10"])["10"]
+        counted = tpm.update_counter()
+        digests = {bank: bank.digest(b"event") for bank in BANKS}
+        tpm.extend("10", digests)
+        after = tpm.read(["10"])["10"]
+        assert after == {bank: bank.digest(before[bank] + digests[bank]) for bank in BANKS}
+        assert isinstance(tpm, CountsUpdates)
+        assert tpm.update_counter() == counted + 4
+        with pytest.raises(UsageError, match="sha512 has none"):
+            tpm.extend("10", {bank: digests[bank] for bank in BANKS[:3]})
+        for name in ("32", "rtmr2", "010", "-1", ""):
+            with pytest.raises(UsageError, match="is no PCR"):
+                tpm.read([name])
+        assert tpm.read(["10"])["10"] == after
+
+
+def test_boot_aggregate_is_the_kernels(swtpm: Swtpm) -> None:
+    with TpmRoot(swtpm.tcti) as tpm:
+        for pcr in range(10):
+            tpm.extend(str(pcr), {bank: bank.digest(bytes([pcr])) for bank in BANKS})
+        values = tpm.read([str(pcr) for pcr in range(10)])
+        for bank, count in ((SHA1, 8), (SHA256, 10), (SHA384, 10)):
+            expected = bank.digest(b"".join(values[str(pcr)][bank] for pcr in range(count)))
+            assert tpm.boot_aggregate(bank) == expected
+        assert tpm.boot_aggregate(SM3) == tpm.boot_aggregate(SHA256)
+
+
+def test_a_quote_is_the_tpms_own_bytes(shared_swtpm: Swtpm, tmp_path: Path) -> None:
+    with Tpm(shared_swtpm.tcti) as device:
+        save_key(tmp_path / "ak", device.create_ak(KeyKind(SignatureScheme.ECDSA)))
+    with tpm_root(f"{shared_swtpm.tcti},ak={tmp_path / 'ak'}") as tpm:
+        made = tpm.quote(b"nonce", ["0", "10"])
+        attest = parse_attest(made.statement)
+        assert attest.extra_data == b"nonce"
+        assert attest.quote is not None
+        assert attest.quote.selection[SHA256] == (PcrIndex(0), PcrIndex(10))
+        assert set(made.beside) == {"signature", "ak"}
+        assert made.values == tpm.read(["0", "10"])
+    with TpmRoot(shared_swtpm.tcti) as tpm, pytest.raises(RefusedOperation, match="imarium rot ak"):
+        tpm.quote(b"nonce")
+
+
+def test_a_tpm_of_ones_own_keeps_its_state_and_ends(tmp_path: Path) -> None:
+    resets = []
+    ak = tmp_path / "ak"
+    for _ in range(2):
+        root = tpm_root(f"swtpm:{tmp_path / 'state'}")
+        with root:
+            if not ak.exists():
+                save_key(ak, root.device.create_ak(KeyKind(SignatureScheme.ECDSA)))
+            assert root.banks()
+            with pytest.raises(MissingComponent, match="another process"), tpm_root(f"swtpm:{tmp_path / 'state'}"):
+                pass
+        with tpm_root(f"swtpm:{tmp_path / 'state'},ak={ak}") as again:
+            attest = parse_attest(again.quote(b"n").statement)
+            resets.append(attest.clock_info.reset_count)
+    assert resets[1] > resets[0]
+    with pytest.raises(UsageError, match="tpm:swtpm:DIR"):
+        tpm_root("swtpm:")
+
+
+def test_it_ends_with_its_owner_also_when_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from imarium.rot.tpm_root import tpm_root\n"
+        "root = tpm_root('swtpm:' + sys.argv[1]); root.init()\n"
+        "print(root._swtpm.pid, flush=True); time.sleep(60)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert not gone(pid, 0.1)
+    finally:
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    assert gone(pid)
+    own = OwnSwtpm(tmp_path)
+    try:
+        assert own.start() == own.start()
+    finally:
+        own.stop()
+        own.stop()

@@ -1,0 +1,175 @@
+"""Which root of trust is chosen, and how bypass is told; the software root of trust."""
+
+import logging
+import stat
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.hashes import SHA256, SHA384
+from imarium.registers import Access, MemoryRegisters, Register
+from imarium.rot import Driver, RootOfTrust, choose_root, drivers, open_root
+from imarium.rot.options import split_options
+from imarium.rot.register_root import RegisterRoot
+from imarium.rot.registry import BUILTIN
+from imarium.rot.software import QUOTE_TYPE, SoftwareRoot
+
+AGILE = [Register("r0", bank.size, bank, Access.RTMR | Access.W) for bank in (SHA256, SHA384)]
+
+
+def missing(_argument: str) -> RootOfTrust:
+    raise MissingComponent("it is not there; plug it in")
+
+
+def reads_only(_argument: str) -> RootOfTrust:
+    return RegisterRoot(MemoryRegisters([Register("r0", 32, SHA256, Access.R)]), "r0")
+
+
+def works(_argument: str) -> RootOfTrust:
+    return RegisterRoot(MemoryRegisters(AGILE))
+
+
+ABSENT, FIXED, GOOD = Driver("absent", "", missing), Driver("fixed", "", reads_only), Driver("good", "", works)
+MANUAL = Driver("manual", "", works, automatic=False)
+
+
+def test_the_tpm_comes_first_and_software_is_never_taken_unasked() -> None:
+    assert [driver.name for driver in BUILTIN] == ["tpm", "tdx", "virtcca", "cca", "snp", "tsm", "software"]
+    assert [driver.name for driver in BUILTIN if not driver.automatic] == ["tsm", "software"]
+    assert drivers()[: len(BUILTIN)] == BUILTIN
+
+
+def test_with_no_name_the_first_that_can_anchor_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    choice = choose_root(None, [MANUAL, ABSENT, FIXED, GOOD])
+    assert choice.root is not None
+    assert choice.root.default_register == "r0"
+    assert choice.bypass is None
+    assert [name for name, _ in choice.refused] == ["absent", "fixed"]
+    assert choice.refused[0][1] == "it is not there; plug it in"
+    assert "cannot extend its default register 'r0'" in choice.refused[1][1]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (None, "no root of trust opens (absent: it is not there; plug it in; fixed: "),
+        ("absent", "plug it in"),
+        ("nobody:here", "unknown root of trust 'nobody'; known are absent, fixed, manual"),
+    ],
+)
+def test_bypass_is_loud_and_says_why(name: str | None, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    choice = choose_root(name, [ABSENT, FIXED, MANUAL])
+    assert choice.root is None
+    assert says in str(choice.bypass)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "NOTHING IS ANCHORED" in record.getMessage()
+    assert says in record.getMessage()
+
+
+def test_a_known_name_is_that_one_or_none() -> None:
+    choice = choose_root("manual", [GOOD, MANUAL])
+    assert choice.root is not None
+    assert choose_root("absent", [GOOD, ABSENT]).root is None
+
+
+def test_what_is_opened_halfway_is_closed() -> None:
+    closed = []
+
+    class Half(RegisterRoot):
+        def init(self) -> None:
+            raise MissingComponent("halfway; try again")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    with pytest.raises(MissingComponent):
+        open_root("half", [Driver("half", "", lambda _: Half(MemoryRegisters()))])
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("nowhere.at_all:driver", "No module named 'nowhere'"),
+        ("imarium.rot.registry:nothing", "nothing"),
+        ("imarium.rot.registry:GROUP", "no imarium.rot.Driver called mine"),
+    ],
+)
+def test_a_broken_third_party_driver_says_so_when_used(
+    value: str, says: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = [EntryPoint("mine", value, "imarium.rot"), EntryPoint("tpm", value, "imarium.rot")]
+    monkeypatch.setattr("imarium.rot.registry.entry_points", lambda **_: points)
+    assert [driver.name for driver in drivers()] == [*(driver.name for driver in BUILTIN), "mine"]
+    assert "tpm of" in caplog.text
+    assert "the name is taken" in caplog.text
+    with pytest.raises(MissingComponent, match=says):
+        open_root("mine")
+
+
+def test_options_are_known_given_and_given_once() -> None:
+    assert split_options("d", "", ("a",)) == ("", {})
+    assert split_options("d", "place,a=1,b=x=y", ("a", "b")) == ("place", {"a": "1", "b": "x=y"})
+    assert split_options("d", "a=1", ("a",)) == ("", {"a": "1"})
+    for wrong in ("place,c=1", "place,a=", "place,a", "a=1,a=2", "place,"):
+        with pytest.raises(UsageError, match=r"options are a=\.\.\."):
+            split_options("d", wrong, ("a",))
+
+
+def test_all_banks_are_checked_before_any_is_extended() -> None:
+    with RegisterRoot(MemoryRegisters(AGILE)) as rot:
+        assert set(rot.banks()) == {SHA256, SHA384}
+        for digests in ({SHA256: bytes(32)}, {SHA256: bytes(32), SHA384: bytes(47)}):
+            with pytest.raises(UsageError, match="r0:sha384 needs a sha384 digest of 48 bytes"):
+                rot.extend("r0", digests)
+        assert rot.read(["r0"]) == {"r0": {SHA256: bytes(32), SHA384: bytes(48)}}
+        rot.extend("r0", {SHA256: b"a" * 32, SHA384: b"b" * 48})
+        assert rot.read(["r0"])["r0"][SHA384] == SHA384.digest(bytes(48) + b"b" * 48)
+        with pytest.raises(UsageError, match="no register 'r1'"):
+            rot.read(["r1"])
+    with pytest.raises(UsageError, match="call init first"):
+        rot.read(["r0"])
+
+
+def test_software_registers_outlive_their_process_and_sign_with_one_key(tmp_path: Path) -> None:
+    path = tmp_path / "registers"
+    with open_root(f"software:{path}") as rot:
+        rot.extend("rtmr2", {SHA384: bytes(48)})
+        first = rot.quote(b"nonce", ["rtmr2"])
+        assert rot.boot_aggregate(SHA384) == bytes(48)
+    with open_root(f"software:{path},register=rtmr1") as rot:
+        assert rot.default_register == "rtmr1"
+        second = rot.quote(b"other")
+    value = SHA384.digest(bytes(96))
+    for quote, nonce in ((first, b"nonce"), (second, b"other")):
+        key = load_der_public_key(quote.beside["key"])
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(quote.beside["signature"], quote.statement, ec.ECDSA(hashes.SHA256()))
+        said = cbor2.loads(quote.statement)
+        assert (said["type"], said["nonce"], said["registers"]["rtmr2:sha384"]) == (QUOTE_TYPE, nonce, value)
+        assert "proves nothing" in said["type"]
+        assert quote.kind == "software"
+    assert first.beside["key"] == second.beside["key"]
+    assert stat.S_IMODE((tmp_path / "registers.key").stat().st_mode) == 0o600
+
+
+def test_software_quotes_refuse_what_does_not_fit(tmp_path: Path) -> None:
+    with SoftwareRoot() as rot:
+        for nonce in (b"", bytes(65)):
+            with pytest.raises(UsageError, match="1 to 64 bytes"):
+                rot.quote(nonce)
+        with pytest.raises(UsageError, match="no register 'rtmr7'"):
+            rot.quote(b"n", ["rtmr7"])
+        with pytest.raises(RefusedOperation, match="cannot extend mrtd"):
+            rot.extend("mrtd", {SHA384: bytes(48)})
+    (tmp_path / "registers.key").write_text("no key")
+    with SoftwareRoot(tmp_path / "registers") as rot, pytest.raises(MalformedInput, match="EC P-256 key in PEM"):
+        rot.quote(b"n")
