@@ -5,6 +5,8 @@ needs :class:`Driver` and :class:`RootOfTrust`; see docs/rot.md.
 """
 
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
+from imarium.rot.anchor_state import AnchorError
+from imarium.rot.anchors import Anchor, Anchors, AnchorStatus
 from imarium.rot.protocol import CountsUpdates, NativeQuote, PcrDevice, Quote, RootOfTrust, Values
 from imarium.rot.registry import Choice, Driver, choose_root, drivers, open_root
 from imarium.rot.tpm import Tpm
@@ -13,6 +15,10 @@ from imarium.rot.tpm_root import TpmRoot
 from imarium.rot.tpm_sysfs import read_sysfs
 
 __all__ = [
+    "Anchor",
+    "AnchorError",
+    "AnchorStatus",
+    "Anchors",
     "Choice",
     "CountsUpdates",
     "Driver",
