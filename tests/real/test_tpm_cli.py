@@ -58,16 +58,21 @@ def document(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_list_says_what_is_there_and_why_not(run: Run) -> None:
-    (driver,) = document(run("list", "--json"))["drivers"]
+    driver, *others = document(run("list", "--json"))["drivers"]
+    assert [other["name"] for other in others] == ["tdx", "virtcca", "cca", "snp", "tsm", "software"]
     assert driver == {
         "name": "tpm",
-        "default_register": 10,
+        "summary": "TPM 2.0",
+        "automatic": True,
+        "kind": "tpm",
+        "default_register": "10",
+        "extensible": True,
         "available": True,
         "detail": None,
         "banks": ["sha1", "sha256", "sha384", "sha512"],
         "unknown_banks": [],
     }
-    (driver,) = document(run("list", "--json", "--tcti", "swtpm:host=127.0.0.1,port=1"))["drivers"]
+    driver, *_ = document(run("list", "--json", "--tcti", "swtpm:host=127.0.0.1,port=1"))["drivers"]
     assert driver["available"] is False
     assert "no TPM answers" in driver["detail"]
     assert "not available: no TPM answers" in run("list", "--tcti", "swtpm:host=127.0.0.1,port=1").stdout

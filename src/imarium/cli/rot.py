@@ -13,7 +13,8 @@ from imarium.cli.bridge import bridge
 from imarium.cli.documents import read_bytes, write_atomically
 from imarium.cli.options import PCRS, Banks, Json, Registers, Tcti, hex_bytes, named_banks, register_numbers
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
+from imarium.cli.roots import extend_root, list_roots, read_root
+from imarium.errors import MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import EccKey, PcrValues, SignatureScheme, parse_public
 from imarium.hashes import HashAlgorithm
@@ -31,6 +32,13 @@ EndorsementAuth = Annotated[
     Path | None,
     typer.Option("--endorsement-auth", metavar="FILE", help="Holds the endorsement hierarchy's authorisation value."),
 ]
+Names = Annotated[
+    list[str] | None, typer.Option("--register", "-r", metavar="NAME", help="A register; may be repeated.")
+]
+Rot = Annotated[
+    str | None,
+    typer.Option("--rot", metavar="NAME", help="A root of trust, such as tdx or software:FILE; see imarium rot list."),
+]
 
 
 class _Key(enum.StrEnum):
@@ -46,40 +54,29 @@ class _Scheme(enum.StrEnum):
 
 @app.command("list")
 def list_(tcti: Tcti = None, json: Json = False) -> None:
-    """Show which roots of trust there are, and why one is not available."""
-    driver: dict[str, object] = {"name": Tpm.name, "default_register": int(Tpm.default_register)}
-    try:
-        with Tpm(tcti) as tpm:
-            driver["banks"] = [bank.name for bank in tpm.banks()]
-            driver["unknown_banks"] = [f"tpm_alg_{identifier:x}" for identifier in tpm.unknown_banks()]
-        detail = None
-    except (DeviceError, MissingComponent) as error:
-        detail = str(error)
-    driver |= {"available": detail is None, "detail": detail}
-    if json:
-        emit_json({"drivers": [driver]})
-        return
-    out = console()
-    if detail is None:
-        listed = ", ".join([*_strings(driver["banks"]), *_strings(driver["unknown_banks"])])
-        out.print(f"{Tpm.name}: available; default register {Tpm.default_register}; banks {listed}", markup=False)
-    else:
-        out.print(f"{Tpm.name}: not available: {detail}", markup=False)
+    """Show every driver in order of priority, whether it opens on this machine, and why not."""
+    list_roots(tcti, json=json)
 
 
 @app.command()
 def read(
-    register: Registers = None,
+    register: Names = None,
     bank: Banks = None,
+    rot: Rot = None,
     tcti: Tcti = None,
     sysfs: Annotated[
         Path | None, typer.Option("--sysfs", metavar="DIR", help="Read the kernel's files in DIR, without the TSS.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print registers' values, in the form of tpm2_pcrread."""
-    registers = register_numbers(register) or None
+    """Print registers' values: those of the TPM in the form of tpm2_pcrread, with --rot as NAME:BANK and the value."""
     banks = named_banks(bank)
+    if rot is not None:
+        if sysfs is not None:
+            raise UsageError("--sysfs reads a TPM's files; leave out --rot or --sysfs")
+        read_root(rot, register or (), banks, json=json)
+        return
+    registers = register_numbers([_number(name) for name in register or ()]) or None
     document: dict[str, object] = {}
     if sysfs is not None:
         shown = read_sysfs(sysfs, registers)
@@ -99,16 +96,20 @@ def read(
 
 @app.command()
 def extend(
-    register: Annotated[int, typer.Argument(metavar="REGISTER")],
+    register: Annotated[str, typer.Argument(metavar="REGISTER")],
     digests: Annotated[list[str], typer.Argument(metavar="BANK=HEX...", help="A digest for each bank.")],
+    rot: Rot = None,
     tcti: Tcti = None,
     json: Json = False,
 ) -> None:
-    """Extend a register. A bank that is not named stays as it is."""
+    """Extend a register. A TPM's bank that is not named stays as it is; with --rot, all banks must be named."""
     given = dict(map(_digest, digests))
     if len(given) != len(digests):
         raise UsageError("a bank is named twice; give one digest for each")
-    (index,) = register_numbers([register])
+    if rot is not None:
+        extend_root(rot, register, given, json=json)
+        return
+    (index,) = register_numbers([_number(register)])
     with Tpm(tcti) as tpm:
         tpm.extend(index, given)
         left = [bank.name for bank in tpm.banks() if bank not in given]
@@ -264,8 +265,10 @@ def _digest(text: str) -> tuple[HashAlgorithm, bytes]:
     return hashes.by_name(name), hex_bytes(name, value)
 
 
-def _strings(found: object) -> list[str]:
-    return [str(item) for item in found] if isinstance(found, list) else []
+def _number(name: str) -> int:
+    if not (name.isascii() and name.isdigit()):
+        raise UsageError(f"{name!r} is no PCR; give its number, or the root of trust that has it with --rot")
+    return int(name)
 
 
 def _by_register(values: PcrValues) -> dict[str, dict[str, str]]:

@@ -43,6 +43,14 @@ class TdxRoot(RegisterRoot):
         self._reports = reports
         self._ccel = ccel
 
+    def init(self) -> None:
+        """Look at the registers. Raises MissingComponent outside of a TD, or where its kernel does not show them."""
+        try:
+            super().init()
+        except MissingComponent as error:
+            advice = "inside a TD, load the tdx_guest module of Linux 6.16 or newer"
+            raise MissingComponent(f"no TDX registers: {error}; {advice}") from error
+
     def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
         """SHA-384 over MRTD and RTMR 0 to 2. Raises UsageError for another bank, which a TD has not."""
         if bank != SHA384:
