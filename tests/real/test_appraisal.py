@@ -21,7 +21,7 @@ from imarium.hashes import SHA1, SHA256, SHA384
 from imarium.rot import KeyKind, StoredKey, Tpm
 from imarium.rot.tpm_ak import AK_ATTRIBUTES, create_ak
 from imarium.rot.tss import Tss
-from imarium.verifier import Result, VerifierState, appraise
+from imarium.verifier import Result, TpmTrust, VerifierState, appraise
 
 if TYPE_CHECKING:
     from tests.real.conftest import Swtpm
@@ -51,28 +51,28 @@ def test_from_zero_on_from_there_and_from_zero_again(swtpm: Swtpm, scheme: Signa
     machine.boot()
     machine.measure(MIXED)
     layout = SHA1 if column == "sha1" else SHA256
-    first = appraise(machine.attest(column=layout).encode(), nonce=NONCE, trusted_ak=machine.ak)
+    first = appraise(machine.attest(column=layout).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     assert codes(first) == []
     assert (first.covered, first.unverified, first.begins) == (len(MIXED) + 1, 0, "boot_aggregate")
     state = stored(first.state)
     assert state.chain.records == len(MIXED) + 1
     assert set(state.chain.values) == {IMA_PCR, OTHER_PCR}
 
-    idle = appraise(machine.attest(first=12).encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)
+    idle = appraise(machine.attest(first=12).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state)
     assert (codes(idle), idle.covered, idle.unverified, idle.begins) == ([], 0, 0, "boot_aggregate")
 
     machine.measure([*programs("/second/1", "/second/2"), *programs("/second/3", pcr=11)])
     evidence = machine.attest(first=12, later=LATER, column=layout)
-    second = appraise(evidence.encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)
+    second = appraise(evidence.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state)
     assert (codes(second), second.covered, second.unverified) == ([], 3, 2)
     after = stored(second.state)
     assert after.chain.records == 15
     assert after.log.clock >= state.log.clock
 
     machine.measure([*LATER])
-    third = appraise(machine.attest(first=15).encode(), nonce=NONCE, trusted_ak=machine.ak, state=after)
+    third = appraise(machine.attest(first=15).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=after)
     assert (codes(third), third.covered, third.unverified) == ([], 2, 0)
-    whole = appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak, state=stored(third.state))
+    whole = appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=stored(third.state))
     assert (codes(whole), whole.covered, whole.begins) == ([], 17, "boot_aggregate")
     assert whole.state is not None
     assert third.state is not None
@@ -82,10 +82,12 @@ def test_from_zero_on_from_there_and_from_zero_again(swtpm: Swtpm, scheme: Signa
 def test_late_initialisation_is_told(swtpm: Swtpm) -> None:
     machine = Measured.start(swtpm)
     machine.boot(b"boot_aggregate_late")
-    result = appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak)
+    result = appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     assert (codes(result), result.begins) == ([], "boot_aggregate_late")
     machine.measure(programs("/more"))
-    more = appraise(machine.attest(first=1).encode(), nonce=NONCE, trusted_ak=machine.ak, state=stored(result.state))
+    more = appraise(
+        machine.attest(first=1).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=stored(result.state)
+    )
     assert (codes(more), more.begins) == ([], "boot_aggregate_late")
 
 
@@ -94,17 +96,19 @@ def test_any_strong_bank_will_do(swtpm: Swtpm, banks: tuple[Any, ...]) -> None:
     machine = Measured.start(swtpm)
     machine.boot()
     machine.measure(MIXED)
-    result = appraise(machine.attest(banks=banks).encode(), nonce=NONCE, trusted_ak=machine.ak)
+    result = appraise(machine.attest(banks=banks).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     assert codes(result) == []
     state = stored(result.state)
     machine.measure(programs("/more"))
-    result = appraise(machine.attest(first=12, banks=banks).encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)
+    result = appraise(
+        machine.attest(first=12, banks=banks).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state
+    )
     assert codes(result) == []
     others = machine.attest(first=12, banks=(*banks, machine.attest().log.layout.digest, SHA256, SHA384))
-    found = codes(appraise(others.encode(), nonce=NONCE, trusted_ak=machine.ak, state=state))
+    found = codes(appraise(others.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state))
     assert found == ([] if len(banks) == 3 else ["state_banks"])
     again = machine.attest(banks=(SHA256,))
-    assert codes(appraise(again.encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)) == []
+    assert codes(appraise(again.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state)) == []
 
 
 # --- What must fail ---------------------------------------------------------------------------------------------
@@ -141,7 +145,7 @@ def scene(shared_swtpm: Swtpm) -> Scene:
     machine = Measured.start(shared_swtpm)
     machine.boot()
     machine.measure(MIXED[:7])
-    first = appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak)
+    first = appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     state = stored(first.state)
     assert state.chain.records == 8
     machine.measure(MIXED[7:])
@@ -151,9 +155,9 @@ def scene(shared_swtpm: Swtpm) -> Scene:
     loose = create_ak(tss, ECDSA, attributes=AK_ATTRIBUTES & ~ObjectAttributes.RESTRICTED)
     tss.close()
     good, more = machine.attest(later=LATER), machine.attest(first=8)
-    assert codes(appraise(good.encode(), nonce=NONCE, trusted_ak=machine.ak)) == []
-    assert codes(appraise(good.encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)) == []
-    assert codes(appraise(more.encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)) == []
+    assert codes(appraise(good.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])) == []
+    assert codes(appraise(good.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state)) == []
+    assert codes(appraise(more.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state)) == []
     return Scene(machine, good, state, more, other, loose)
 
 
@@ -300,11 +304,11 @@ CASES: dict[str, Case] = {
         [("list_empty", None)],
     ),
     "state of another AK": (
-        lambda s: Asked(s.good, state=with_log(s.state, ak=parse_public(s.other.public).name)),
+        lambda s: Asked(s.good, state=with_log(s.state, root=parse_public(s.other.public).name)),
         [("state_other_ak", None)],
     ),
     "state of another reset": (
-        lambda s: Asked(s.more, state=with_log(s.state, reset_count=s.state.log.reset_count + 1)),
+        lambda s: Asked(s.more, state=with_log(s.state, resets=s.state.log.resets + 1)),
         [("state_reset", None)],
     ),
     "state with a later clock": (
@@ -341,7 +345,7 @@ def test_a_fault_has_its_code(scene: Scene, name: str) -> None:
     make, expected = CASES[name]
     asked = make(scene)
     evidence = asked.evidence if isinstance(asked.evidence, bytes) else asked.evidence.encode()
-    result = appraise(evidence, nonce=asked.nonce, trusted_ak=asked.ak or scene.ak, state=asked.state)
+    result = appraise(evidence, nonce=asked.nonce, trust=[TpmTrust(asked.ak or scene.ak)], state=asked.state)
     assert codes(result) == [code for code, _ in expected]
     assert [reason.record for reason in result.reasons] == [record for _, record in expected]
     assert result.covered == 0
@@ -371,7 +375,7 @@ def test_every_bit_of_quote_and_signature_is_told_apart(swtpm: Swtpm, scheme: Si
     good = machine.attest()
     for place in range(0, len(good.root.quote), 13):
         result = appraise(
-            root(good, quote=flipped(good.root.quote, place)).encode(), nonce=NONCE, trusted_ak=machine.ak
+            root(good, quote=flipped(good.root.quote, place)).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)]
         )
         assert "quote_altered" in codes(result)
     header = 6  # scheme, hash and size: these make the signature another, or none
@@ -379,21 +383,21 @@ def test_every_bit_of_quote_and_signature_is_told_apart(swtpm: Swtpm, scheme: Si
         if scheme is SignatureScheme.ECDSA and place in {38, 39}:
             continue  # the size of s
         altered = root(good, signature=flipped(good.root.signature, place)).encode()
-        assert codes(appraise(altered, nonce=NONCE, trusted_ak=machine.ak)) == ["signature_altered"]
+        assert codes(appraise(altered, nonce=NONCE, trust=[TpmTrust(machine.ak)])) == ["signature_altered"]
 
 
 def test_a_real_reset_ends_the_life_of_a_state(swtpm: Swtpm) -> None:
     machine = Measured.start(swtpm)
     machine.boot()
     machine.measure(MIXED)
-    state = stored(appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak).state)
+    state = stored(appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)]).state)
     machine.reset()
     machine.boot()
     machine.measure(MIXED)
     evidence = machine.attest()
-    result = appraise(evidence.encode(), nonce=NONCE, trusted_ak=machine.ak, state=state)
+    result = appraise(evidence.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)], state=state)
     assert codes(result) == ["state_reset"]
-    assert codes(appraise(evidence.encode(), nonce=NONCE, trusted_ak=machine.ak)) == []
+    assert codes(appraise(evidence.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])) == []
 
 
 def test_extends_behind_the_lists_back(swtpm: Swtpm) -> None:
@@ -402,17 +406,17 @@ def test_extends_behind_the_lists_back(swtpm: Swtpm) -> None:
     machine.measure(MIXED)
     with Tpm(swtpm.tcti) as tpm:
         tpm.extend(IMA_PCR, {SHA1: SHA1.digest(b"one bank alone")})
-    result = appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak)
+    result = appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     assert codes(result) == ["banks_disagree"]
     with Tpm(swtpm.tcti) as tpm:
         tpm.extend(IMA_PCR, {bank: bank.digest(b"no record") for bank in tpm.banks()})
-    assert codes(appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak)) == ["records_missing"]
+    assert codes(appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])) == ["records_missing"]
 
 
 def test_nothing_extended_yet_proves_nothing(swtpm: Swtpm) -> None:
     machine = Measured.start(swtpm)
-    assert codes(appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak)) == ["nothing_covered"]
-    result = appraise(machine.attest(later=LATER[:0]).encode(), nonce=NONCE, trusted_ak=machine.ak)
+    assert codes(appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])) == ["nothing_covered"]
+    result = appraise(machine.attest(later=LATER[:0]).encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     assert codes(result) == ["nothing_covered"]
 
 
@@ -421,15 +425,15 @@ def test_boot_aggregate_is_the_hash_of_the_attested_registers(swtpm: Swtpm) -> N
     machine.boot()
     with Tpm(swtpm.tcti) as tpm:
         tpm.extend(PcrIndex(7), {bank: bank.digest(b"after the boot") for bank in tpm.banks()})
-    result = appraise(machine.attest().encode(), nonce=NONCE, trusted_ak=machine.ak)
+    result = appraise(machine.attest().encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
     assert [(reason.code, reason.record) for reason in result.reasons] == [("boot_aggregate_mismatch", 0)]
     unquoted = machine.attest(quoted=QUOTED[8:])
-    assert codes(appraise(unquoted.encode(), nonce=NONCE, trusted_ak=machine.ak)) == []
+    assert codes(appraise(unquoted.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])) == []
 
 
 def test_an_unknown_file_is_no_evidence(scene: Scene) -> None:
     for data in (b"", b"\xa0", b"no evidence", json.dumps({"type": "imarium-evidence"}).encode()):
-        result = appraise(data, nonce=NONCE, trusted_ak=scene.ak)
+        result = appraise(data, nonce=NONCE, trust=[TpmTrust(scene.ak)])
         assert codes(result)[0].startswith("evidence_")
 
 
@@ -441,7 +445,7 @@ def test_no_changed_byte_passes(scene: Scene, change: Callable[[int], int], monk
 
     The search for a changed bit takes most of the time, has no say in the verdict, and has its own test.
     """
-    monkeypatch.setattr(importlib.import_module("imarium.verifier.appraise"), "explain_signature", lambda *_: None)
+    monkeypatch.setattr(importlib.import_module("imarium.verifier.root_tpm"), "explain_signature", lambda *_: None)
     whole = scene.good.encode()
     start = whole.index(scene.good.log.records)
     open_bytes: set[int] = set()
@@ -453,7 +457,7 @@ def test_no_changed_byte_passes(scene: Scene, change: Callable[[int], int], monk
             open_bytes |= set(range(end - len(record.data), end))
     for place in range(len(whole)):
         changed = whole[:place] + bytes([change(whole[place])]) + whole[place + 1 :]
-        result = appraise(changed, nonce=NONCE, trusted_ak=scene.ak)
+        result = appraise(changed, nonce=NONCE, trust=[TpmTrust(scene.ak)])
         if result.passed and changed != whole:
             assert place in open_bytes, f"byte {place} changed, and it passes"
             assert (result.covered, result.unverified) == (12, 2)
@@ -462,5 +466,5 @@ def test_no_changed_byte_passes(scene: Scene, change: Callable[[int], int], monk
 def test_every_shorter_file_is_evidence_no_more(scene: Scene) -> None:
     data = scene.good.encode()
     for size in range(len(data)):
-        (code,) = codes(appraise(data[:size], nonce=NONCE, trusted_ak=scene.ak))
+        (code,) = codes(appraise(data[:size], nonce=NONCE, trust=[TpmTrust(scene.ak)]))
         assert code == "evidence_truncated"

@@ -18,7 +18,7 @@ from imarium.formats.records import ListLayout, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, SHA384, SHA512, HashAlgorithm
 from imarium.rot import Tpm
-from imarium.verifier import Result, appraise
+from imarium.verifier import Result, TpmTrust, appraise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def attest(machine: Measured, **given: object) -> Evidence:
 def judge(machine: Measured, evidence: Evidence) -> Result:
     decoded = Evidence.decode(evidence.encode())
     assert decoded == evidence
-    return appraise(evidence.encode(), nonce=NONCE, trusted_ak=machine.ak)
+    return appraise(evidence.encode(), nonce=NONCE, trust=[TpmTrust(machine.ak)])
 
 
 def test_what_is_quoted_and_sent(machine: Measured) -> None:

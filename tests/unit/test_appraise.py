@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.unit.builders import Made, binary, hashed, made_records, naive_replay, ng
 
 from imarium.chain import ChainState
-from imarium.errors import MissingComponent
+from imarium.errors import MalformedInput, MissingComponent
 from imarium.formats.evidence import Evidence, ListPart, TpmPart
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import PcrValues, parse_public, pcr_digest, selection_bytes
 from imarium.hashes import SHA1, SHA256, SHA384, SM3, HashAlgorithm, by_name
-from imarium.verifier import Result, VerifierState, appraise
+from imarium.verifier import Result, TpmTrust, VerifierState, appraise
 from imarium.verifier.damage import MAX_TRIED, explain_signature
 
 NONCE = b"\x05" * 20
@@ -85,7 +85,7 @@ LOG = [BOOT, ng(b"/a"), ng(b"/b", 11), ng(b"/c"), ng(b"/d")]
 
 def ask(given: Evidence | bytes, state: VerifierState | None = None, registers: tuple[PcrIndex, ...] = ()) -> Result:
     data = given if isinstance(given, bytes) else given.encode()
-    result = appraise(data, nonce=NONCE, trusted_ak=AK, state=state, registers=registers)
+    result = appraise(data, nonce=NONCE, trust=[TpmTrust(AK)], state=state, registers=registers)
     assert result.passed is (result.state is not None)
     assert result.passed or result.covered == 0
     return result
@@ -113,7 +113,7 @@ def test_the_document_of_a_result() -> None:
         "state": None,
     }
     state = VerifierState.from_document(document["state"])
-    assert (state.chain.records, state.log.reset_count, state.log.clock) == (4, 7, 1000)
+    assert (state.chain.records, state.log.resets, state.log.clock) == (4, 7, 1000)
     failed = ask(b"").to_document()
     assert failed["verdict"] == "fail"
     assert failed["state"] is None
@@ -175,14 +175,15 @@ def test_no_list_is_read_and_no_bit_sought_for_a_stranger(monkeypatch: pytest.Mo
     given = replace(evidence(LOG), log=ListPart(0, 9, ListLayout(), b"no list"))
     assert codes(given) == ["record_malformed"]
     monkeypatch.setattr(module, "read_list", lambda _: pytest.fail("the list was read"))
-    assert [reason.code for reason in appraise(given.encode(), nonce=b"other", trusted_ak=AK).reasons] == [
+    assert [reason.code for reason in appraise(given.encode(), nonce=b"other", trust=[TpmTrust(AK)]).reasons] == [
         "nonce_mismatch"
     ]
-    monkeypatch.setattr(module, "explain_signature", lambda *_: pytest.fail("a bit was sought"))
+    tpm = importlib.import_module("imarium.verifier.root_tpm")
+    monkeypatch.setattr(tpm, "explain_signature", lambda *_: pytest.fail("a bit was sought"))
     signature = given.root.signature[:-1] + bytes([given.root.signature[-1] ^ 1])
     stranger = parse_public(public_area(ec.generate_private_key(ec.SECP256R1())))
     changed = replace(given, root=replace(given.root, signature=signature)).encode()
-    found = appraise(changed, nonce=NONCE, trusted_ak=stranger)
+    found = appraise(changed, nonce=NONCE, trust=[TpmTrust(stranger)])
     assert [reason.code for reason in found.reasons] == ["ak_mismatch", "signature_invalid"]
 
 
@@ -238,9 +239,33 @@ def test_states_in_other_banks() -> None:
     assert codes(evidence(LOG), replace(state, chain=ChainState(4, split))) == ["state_banks"]
 
 
+def test_states_written_before_there_were_kinds_stay_good() -> None:
+    state = state_after(4)
+    document = state.to_document()
+    log = document["log"]
+    assert isinstance(log, dict)
+    assert set(log) == {"kind", "root", "resets", "clock", "begins"}
+    old = {"ak": log["root"], "reset_count": log["resets"], "clock": log["clock"], "begins": log["begins"]}
+    assert VerifierState.from_document({**document, "log": old}) == state
+    assert VerifierState.from_document(document) == state
+    assert codes(evidence(LOG, first=4), VerifierState.from_document({**document, "log": old})) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": 1}, {"kind": ""}, {"root": "x"}, {"root": ""}, {"resets": -1}, {"clock": True}, {"begins": None}],
+)
+def test_states_that_are_none(change: dict[str, object]) -> None:
+    document = state_after(4).to_document()
+    log = document["log"]
+    assert isinstance(log, dict)
+    with pytest.raises(MalformedInput):
+        VerifierState.from_document({**document, "log": {**log, **change}})
+
+
 def test_a_state_of_another_ak() -> None:
     state = state_after(4)
-    other = replace(state, log=replace(state.log, ak=b"\x00\x0b" + bytes(32)))
+    other = replace(state, log=replace(state.log, root=b"\x00\x0b" + bytes(32)))
     assert codes(evidence(LOG, first=4), other) == ["state_other_ak"]
     assert codes(evidence(LOG), other) == ["state_other_ak"]
 

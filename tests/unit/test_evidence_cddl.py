@@ -1,5 +1,6 @@
 """docs/evidence.cddl describes what is encoded: read here with just enough CDDL (RFC 8610) to hold evidence to it."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tests.unit.builders import BANKS, SIZES, binary, ng
 from imarium.formats.evidence import Evidence, ListPart, MalformedEvidence, TpmPart
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import PcrIndex
+from imarium.formats.roots import ROOT_PARTS, CcaPart, RootPart, SoftwarePart, TdxPart, VirtccaPart
 from imarium.hashes import by_name
 
 CDDL = Path(__file__).parents[2] / "docs" / "evidence.cddl"
@@ -63,11 +65,68 @@ def fits_map(value: Any, body: str) -> bool:
         key, _, kind = body[2:].partition(" => ")
         return bool(value) and all(fits(name, key) and fits(member, kind) for name, member in value.items())
     members = dict(member.split(": ", 1) for member in body.split(", "))
-    return value.keys() == members.keys() and all(fits(value[name], kind) for name, kind in members.items())
+    optional = {name[2:]: kind for name, kind in members.items() if name.startswith("? ")}
+    needed = {name: kind for name, kind in members.items() if not name.startswith("? ")}
+    if not needed.keys() <= value.keys() <= needed.keys() | optional.keys():
+        return False
+    return all(fits(value[name], kind) for name, kind in (needed | optional).items() if name in value)
 
 
-def test_evidence_is_as_described() -> None:
-    assert fits(cbor2.loads(SAMPLE.encode()), "evidence")
+ROOTS: list[RootPart] = [
+    SAMPLE.root,
+    TdxPart(b"quote"),
+    TdxPart(b"quote", b"log"),
+    CcaPart(b"token"),
+    VirtccaPart(b"token"),
+    SoftwarePart(b"statement", b"signature", b"key"),
+]
+
+
+def sample(root: RootPart) -> Evidence[RootPart]:
+    return Evidence(root, SAMPLE.log)
+
+
+@pytest.mark.parametrize("root", ROOTS, ids=lambda root: root.kind)
+def test_evidence_is_as_described_and_goes_both_ways(root: RootPart) -> None:
+    data = sample(root).encode()
+    assert fits(cbor2.loads(data), "evidence")
+    assert Evidence.decode(data) == sample(root)
+
+
+def test_every_kind_is_tried() -> None:
+    assert {root.kind for root in ROOTS} == ROOT_PARTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("root", "name", "value"),
+    [
+        (TdxPart(b""), "quote", bytes(65537)),
+        (TdxPart(b""), "quote", "text"),
+        (TdxPart(b""), "event_log", "text"),
+        (TdxPart(b""), "event_log", bytes((16 << 20) + 1)),
+        (TdxPart(b""), "values", {}),
+        (CcaPart(b""), "token", bytes(16385)),
+        (CcaPart(b""), "kind", "snp"),
+        (VirtccaPart(b""), "key", b""),
+        (SoftwarePart(b"", b"", b""), "statement", bytes(65537)),
+        (SoftwarePart(b"", b"", b""), "signature", bytes(4097)),
+        (SoftwarePart(b"", b"", b""), "key", 1),
+        (SoftwarePart(b"", b"", b""), "kind", 1),
+    ],
+)
+def test_parts_that_are_none_are_refused(root: RootPart, name: str, value: object) -> None:
+    document = cbor2.loads(sample(root).encode())
+    document["root"][name] = value
+    assert not fits(document, "evidence")
+    with pytest.raises(MalformedEvidence):
+        Evidence.decode(cbor2.dumps(document, canonical=True))
+
+
+TPM_EVIDENCE = "8e06d69d"
+
+
+def test_tpm_evidence_has_the_encoding_it_always_had() -> None:
+    assert hashlib.sha256(SAMPLE.encode()).hexdigest()[:8] == TPM_EVIDENCE
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,19 @@ EXPORTS = {
         "read_records",
         "template",
     },
-    "imarium.verifier": {"LogIdentity", "Reason", "Result", "VerifierState", "appraise"},
+    "imarium.verifier": {
+        "CcaTrust",
+        "LogIdentity",
+        "Reason",
+        "Result",
+        "SoftwareTrust",
+        "TdxTrust",
+        "TpmTrust",
+        "Trust",
+        "VerifierState",
+        "VirtccaTrust",
+        "appraise",
+    },
 }
 
 

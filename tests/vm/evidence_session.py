@@ -21,7 +21,7 @@ from imarium.formats.tpm import parse_public
 from imarium.hashes import SHA1, SHA256
 from imarium.rot import Tpm, load_key
 from imarium.securityfs import ImaDirectory
-from imarium.verifier import VerifierState, appraise
+from imarium.verifier import TpmTrust, VerifierState, appraise
 
 SHARED = Path("/shared")
 STORE = Path("/root/store")
@@ -80,7 +80,7 @@ def attest(number: int, nonce: str, *arguments: str) -> VerifierState:
     assert done["status"] == 0, done
     state = STATES[-1] if arguments else None
     ak = parse_public((STORE / "ak" / "ak.pub").read_bytes())
-    result = appraise(output.read_bytes(), nonce=bytes.fromhex(nonce), trusted_ak=ak, state=state)
+    result = appraise(output.read_bytes(), nonce=bytes.fromhex(nonce), trust=[TpmTrust(ak)], state=state)
     assert result.state is not None, result.reasons
     STATES.append(result.state)
     return result.state

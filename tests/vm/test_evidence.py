@@ -12,12 +12,12 @@ import pytest
 from vm.guest import Guest
 
 from imarium.chain import replay
-from imarium.formats.evidence import Evidence
+from imarium.formats.evidence import Evidence, TpmPart
 from imarium.formats.records import ListLayout, Record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import Public, parse_public
 from imarium.hashes import SHA1, SHA256, by_name
-from imarium.verifier import VerifierState, appraise
+from imarium.verifier import TpmTrust, VerifierState, appraise
 
 SESSION = Path(__file__).with_name("evidence_session.py")
 POLICY = "ima_policy=tcb ima_policy=critical_data"
@@ -96,7 +96,7 @@ def test_a_kept_log_is_proved_whether_drained_or_not(story: Told) -> None:
 
 
 def test_records_behind_the_quote_are_unverified(story: Told) -> None:
-    result = appraise(story.evidence(3), nonce=NONCES[2], trusted_ak=story.ak)
+    result = appraise(story.evidence(3), nonce=NONCES[2], trust=[TpmTrust(story.ak)])
     assert result.reasons == ()
     listed = records(Evidence.decode(story.evidence(3)))
     late = [
@@ -143,6 +143,7 @@ def test_the_exported_log_leads_to_what_the_kernel_shows(story: Told) -> None:
 def test_boot_aggregate_is_the_hash_of_the_attested_registers(story: Told) -> None:
     evidence = Evidence.decode(story.evidence(1))
     first = records(evidence)[0]
+    assert isinstance(evidence.root, TpmPart)
     values = evidence.root.values[SHA256]
     assert first.file_digest is not None
     assert first.file_digest.algorithm == "sha256"
@@ -151,7 +152,7 @@ def test_boot_aggregate_is_the_hash_of_the_attested_registers(story: Told) -> No
 
 
 def state_of(story: Told) -> VerifierState:
-    state = appraise(story.evidence(1), nonce=NONCES[0], trusted_ak=story.ak).state
+    state = appraise(story.evidence(1), nonce=NONCES[0], trust=[TpmTrust(story.ak)]).state
     assert state is not None
     return state
 
@@ -169,7 +170,7 @@ def test_a_changed_byte_names_its_record(story: Told, number: int, place: int) -
     data = evidence.log.records
     changed = replace(evidence.log, records=data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
     result = appraise(
-        replace(evidence, log=changed).encode(), nonce=NONCES[number - 1], trusted_ak=story.ak, state=state
+        replace(evidence, log=changed).encode(), nonce=NONCES[number - 1], trust=[TpmTrust(story.ak)], state=state
     )
     assert [(reason.code, reason.record) for reason in result.reasons] == [("record_altered", victim.number)]
 
@@ -181,7 +182,7 @@ def test_a_record_taken_away_is_missed(story: Told) -> None:
     data = evidence.log.records
     shorter = data[: victim.offset] + data[victim.offset + victim.size :]
     forged = replace(evidence, log=replace(evidence.log, records=shorter, count=len(listed) - 1))
-    result = appraise(forged.encode(), nonce=NONCES[0], trusted_ak=story.ak)
+    result = appraise(forged.encode(), nonce=NONCES[0], trust=[TpmTrust(story.ak)])
     assert [reason.code for reason in result.reasons] == ["records_missing"]
 
 
@@ -189,7 +190,7 @@ def test_a_kernel_that_began_late_says_so_and_passes(
     guest: Guest, guest_python: str, latesync_kernel: Path, tmp_path: Path
 ) -> None:
     told = tell(guest, guest_python, "late", tmp_path, latesync_kernel)
-    result = appraise(told.evidence(1), nonce=NONCES[0], trusted_ak=told.ak)
+    result = appraise(told.evidence(1), nonce=NONCES[0], trust=[TpmTrust(told.ak)])
     assert result.reasons == ()
     assert result.begins == "boot_aggregate_late"
     assert result.state is not None

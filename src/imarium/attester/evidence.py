@@ -38,7 +38,7 @@ def make_evidence(
     first: int = 0,
     banks: Collection[HashAlgorithm] = (),
     registers: Collection[PcrIndex] = (),
-) -> Evidence:
+) -> Evidence[TpmPart]:
     """Evidence over ``nonce`` with the records from number ``first`` on.
 
     The quote is made before the records are read, so that no record it covers can be missing; those added since are

@@ -1,5 +1,6 @@
 """``imarium verify``: appraise evidence offline."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -8,13 +9,27 @@ import typer
 from imarium.cli.documents import is_there, read_bytes, read_json, write_json
 from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
+from imarium.cli.trust import ListAnchoring, keys_trusted, tdx_trust, tpm_trust
+from imarium.cli.trust_options import (
+    AllowSoftware,
+    Bridged,
+    CcaPlatformKey,
+    Column,
+    Initial,
+    TdxAccept,
+    TdxCollateral,
+    TdxRoot,
+    Time,
+    VirtccaPlatformKey,
+    VirtccaRealmKey,
+)
 from imarium.errors import ImariumError, MalformedInput, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE
-from imarium.formats.tpm import Public, parse_public, parse_public_area
-from imarium.verifier import Result, VerifierState, appraise
+from imarium.verifier import Result, Trust, VerifierState, appraise
 
 __all__ = ["verify"]
 
+_NO_ANCHOR = "anchor_missing"
 _FORM_CODES = frozenset({"evidence_truncated", "evidence_trailing", "evidence_malformed", "record_malformed"})
 
 
@@ -31,6 +46,17 @@ def verify(
     ak: Annotated[
         Path | None, typer.Option("--ak", metavar="FILE", help="The attestation key you trust: its TPM2B_PUBLIC.")
     ] = None,
+    tdx_collateral: TdxCollateral = None,
+    tdx_root: TdxRoot = None,
+    tdx_accept: TdxAccept = None,
+    at: Time = None,
+    cca_platform_key: CcaPlatformKey = None,
+    virtcca_platform_key: VirtccaPlatformKey = None,
+    virtcca_realm_key: VirtccaRealmKey = None,
+    allow_software: AllowSoftware = None,
+    column: Column = None,
+    initial: Initial = None,
+    bridged: Bridged = False,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -50,10 +76,20 @@ def verify(
 ) -> int:
     """Appraise evidence: who signed it, for which nonce, and which records of the list it proves.
 
-    The exit status is 0 for pass, 1 for fail, 3 if the evidence cannot be read.
+    The exit status is 0 for pass, 1 for fail, 2 if nothing is trusted of the evidence's kind of root of trust, 3 if the
+    evidence cannot be read.
     """
-    if ak is None:
-        raise UsageError("name the attestation key you trust with --ak; the machine has it as ak.pub")
+    anchoring = ListAnchoring.from_options(column or (), initial or (), bridged=bridged)
+    trust: list[Trust] = [] if ak is None else [tpm_trust(ak)]
+    if tdx_collateral is not None:
+        now = int(time.time()) if at is None else at
+        trust.append(tdx_trust(tdx_collateral, tdx_root, now=now, accepted=tdx_accept or (), anchoring=anchoring))
+    trust += keys_trusted(cca_platform_key, virtcca_platform_key, virtcca_realm_key, allow_software, anchoring)
+    if not trust:
+        raise UsageError(
+            "name the attestation key you trust with --ak; the machine has it as ak.pub. For another root of trust "
+            "than a TPM see --help"
+        )
     challenge = hex_bytes("--nonce", nonce)
     if not challenge:
         raise UsageError(
@@ -63,41 +99,27 @@ def verify(
     result = appraise(
         read_bytes(evidence, MAX_EVIDENCE),
         nonce=challenge,
-        trusted_ak=_trusted(ak),
+        trust=trust,
         state=known,
         registers=register_numbers(register),
     )
     if state is not None and result.state is not None:
         write_json(state, result.state.to_document())
     unreadable = next((reason for reason in result.reasons if reason.code in _FORM_CODES), None)
+    unanchored = next((reason for reason in result.reasons if reason.code == _NO_ANCHOR), None)
     if json:
         emit_json(result.to_document())
+    elif unanchored is not None:
+        raise UsageError(f"{evidence}: {unanchored.detail}")
     elif unreadable is not None:
         raise UnreadableEvidence(f"{evidence}: {unreadable.detail} ({unreadable.code})")
     else:
         _print(result)
     if unreadable is not None:
         return UnreadableEvidence.exit_status
+    if unanchored is not None:
+        return UsageError.exit_status
     return 0 if result.passed else 1
-
-
-def _trusted(path: Path) -> Public:
-    data = read_bytes(path)
-    if data.startswith(b"-----BEGIN"):
-        raise MalformedInput(
-            str(path),
-            offset=0,
-            expected="the AK's TPM2B_PUBLIC (ak.pub)",
-            found="PEM, which does not say that the key is restricted",
-        )
-    try:
-        return parse_public(data)
-    except MalformedInput as error:
-        try:
-            return parse_public_area(data)
-        except MalformedInput:
-            expected = f"the AK's TPM2B_PUBLIC (ak.pub): {error.expected}"
-            raise MalformedInput(str(path), offset=error.offset, expected=expected, found=error.found) from error
 
 
 def _print(result: Result) -> None:

@@ -1,51 +1,41 @@
-"""Appraising evidence: from bytes and a trusted key to an attestation result.
+"""Appraising evidence: from bytes and what is trusted to an attestation result.
 
 Pure: no file, no clock, no device. The steps, in order; ``docs/appraisal.md`` explains each and its reason codes.
 
 1. Form: the evidence decodes.
-2. AK, signature, nonce, selection and values: the steps of :mod:`imarium.verifier.quote`.
-   One bank is stronger than SHA-1.
+2. Root of trust: a trusted one has stated the values of registers over the nonce. The appraiser of its kind says so,
+   chosen by the table in :mod:`imarium.verifier.kinds`; no step after this one knows the kind.
 3. List: its records can be read, their number is the one stated, and each register they name is attested and cannot be
    reset.
-4. State: the evidence goes on where the state ends, in the same life of the same TPM's registers.
-5. Beginning: where the log begins, it begins with boot_aggregate or boot_aggregate_late, and this is the hash of the
-   attested PCRs 0 to 9 (0 to 7 for SHA-1) where these are quoted.
+4. State: the evidence goes on where the state ends, in the same life of the same registers.
+5. Beginning: where the log begins, it begins with boot_aggregate or boot_aggregate_late, and this is what the attested
+   registers say it has to be, where these tell.
 6. Replay from the state, and the prefix of the list that leads to the attested values, in every bank at once.
 7. Template digests: each is the one its record's data gives.
 
 What a step needs to be fact is fact only after the steps before it: steps 4 and 5 run together, and 6 and 7, and a
-group that fails ends the appraisal. The list is not looked at before the quote is good, so that only a machine whose
-AK is trusted can have it read.
+group that fails ends the appraisal. The list is not looked at before the root of trust's statement is good, so that
+only a machine that is trusted can have it read.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from imarium.chain import BOOT_AGGREGATE_NAMES, ChainState, RegisterValues, Replay
 from imarium.errors import MalformedRecord, MissingComponent, UsageError
-from imarium.formats.evidence import Evidence, MalformedEvidence
-from imarium.formats.registers import IMA_PCR, PcrIndex
-from imarium.formats.tpm import Attest, PcrValues, Public
-from imarium.hashes import SHA1, by_name
+from imarium.formats.evidence import Evidence, MalformedEvidence, RootPart
+from imarium.formats.registers import PcrIndex
+from imarium.hashes import by_name
+from imarium.verifier.attested import Attested, Life, Request
 from imarium.verifier.continuity import check_identity, check_passage, check_position
-from imarium.verifier.damage import explain_signature
+from imarium.verifier.kinds import Trust, check_root
 from imarium.verifier.listed import ListedRecords, read_list
 from imarium.verifier.mismatch import Replayed, check_digests, check_match
-from imarium.verifier.quote import check_quote
-from imarium.verifier.result import Reason, Result
-from imarium.verifier.signatures import SIGNATURE_INVALID
+from imarium.verifier.reason import Reason
+from imarium.verifier.result import Result
 from imarium.verifier.state import LogIdentity, VerifierState
 
-__all__ = ["RESETTABLE", "appraise"]
-
-RESETTABLE = frozenset({PcrIndex(16), PcrIndex(23)})
-"""PCRs any program can reset (TCG PC Client Platform TPM Profile, section 4.6.2): their values prove no history."""
-
-_OTHER_KEY = frozenset({"ak_mismatch", "ak_malformed"})
-"""Reasons to look no further at what a signature is over: the sender chose the key, and so what that would cost."""
-
-AGGREGATED = 10
-AGGREGATED_SHA1 = 8
-"""How many PCRs, from 0 on, boot_aggregate is taken over."""
+__all__ = ["appraise"]
 
 
 class _RejectedEvidence(Exception):
@@ -60,36 +50,39 @@ def appraise(
     evidence: bytes,
     *,
     nonce: bytes,
-    trusted_ak: Public,
+    trust: Collection[Trust],
     state: VerifierState | None = None,
     registers: Collection[PcrIndex] = (),
 ) -> Result:
-    """Appraise ``evidence``, which must be a quote over ``nonce`` by ``trusted_ak``.
+    """Appraise ``evidence``, which must be over ``nonce`` and of a root of trust that ``trust`` has one entry for.
 
-    ``state`` is where an earlier appraisal of the same log ended. ``registers`` are those that the list has to account
-    for beside PCR 10, whether it names them or not: where the kernel's policy uses others, a list without any record
-    of theirs would pass otherwise. Never raises for what the evidence holds.
+    ``state`` is where an earlier appraisal of the same log ended. ``registers`` are those, by their number in the
+    list's register column, that the list has to account for beside the ones its kind of root of trust always asks
+    for: where the kernel's policy uses others, a list without any record of theirs would pass otherwise.
+
+    Never raises for what the evidence holds. Raises MissingComponent where a library that a kind of root of trust
+    needs is not there, and UsageError for something trusted that makes no sense.
     """
-    needed = {IMA_PCR, *registers, *(state.chain.values if state else ())}
+    known = frozenset(state.chain.values if state else ())
     count = 0
     try:
         claim = _decode(evidence)
-        attest = _check_quote(claim, nonce, trusted_ak, needed)
+        attested = _check_root(claim, trust, Request(nonce, known | frozenset(registers)))
         listed = _read(claim)
         count = listed.count
-        _check_registers(claim.root.values, listed)
-        identity = _identity(attest, trusted_ak, listed, state)
-        start = _check_start(claim, listed, state, identity)
-        attested = _by_register(claim.root.values, needed | listed.registers.keys())
-        prefix = _check_records(claim, listed, attested, start, state)
+        needed = _check_registers(attested, listed, frozenset(registers), known)
+        start = _check_start(claim, listed, state, attested)
+        targets = {register: attested.values[register] for register in sorted(needed)}
+        prefix = _check_records(claim, _assigned(attested, listed), targets, start, state)
     except _RejectedEvidence as rejected:
         return Result(rejected.reasons, covered=0, unverified=count, state=None, begins=None)
     covered = prefix - claim.log.first
-    left = VerifierState(ChainState(prefix, attested), identity)
+    identity = _identity(attested.life, listed, state)
+    left = VerifierState(ChainState(prefix, targets), identity)
     return Result((), covered, count - covered, left, identity.begins)
 
 
-def _decode(evidence: bytes) -> Evidence:
+def _decode(evidence: bytes) -> Evidence[RootPart]:
     """Step 1."""
     try:
         return Evidence.decode(evidence)
@@ -97,38 +90,15 @@ def _decode(evidence: bytes) -> Evidence:
         raise _RejectedEvidence(Reason(f"evidence_{error.fault}", str(error))) from error
 
 
-def _check_quote(claim: Evidence, nonce: bytes, trusted_ak: Public, needed: set[PcrIndex]) -> Attest:
+def _check_root(claim: Evidence[RootPart], trust: Collection[Trust], request: Request) -> Attested:
     """Step 2."""
-    root = claim.root
-    quote = check_quote(
-        root.quote,
-        root.signature,
-        root.ak,
-        trusted_name=trusted_ak.name,
-        nonce=nonce,
-        values=root.values,
-        required=dict.fromkeys(root.values, tuple(sorted(needed))),
-    )
-    reasons = list(quote.reasons)
-    if not any(reason.code in _OTHER_KEY for reason in reasons):
-        reasons = [_explained(claim, reason) for reason in reasons]
-    if not any(bank != SHA1 and IMA_PCR in values for bank, values in root.values.items()):
-        detail = "the list's register is attested in the SHA-1 bank only: quote the SHA-256 bank too"
-        reasons.append(Reason("bank_weak", detail))
-    if reasons or quote.attest is None:
-        raise _RejectedEvidence(*reasons)
-    return quote.attest
+    found = check_root(claim.root, trust, request)
+    if not isinstance(found, Attested):
+        raise _RejectedEvidence(*found)
+    return found
 
 
-def _explained(claim: Evidence, reason: Reason) -> Reason:
-    """The reason, or a closer one where a signature does not verify and one bit explains it."""
-    if reason.code != SIGNATURE_INVALID:
-        return reason
-    root = claim.root
-    return explain_signature(root.ak, root.quote, root.signature) or reason
-
-
-def _read(claim: Evidence) -> ListedRecords:
+def _read(claim: Evidence[RootPart]) -> ListedRecords:
     """Step 3. Every record is read down to its fields."""
     try:
         listed = read_list(claim.log)
@@ -140,48 +110,61 @@ def _read(claim: Evidence) -> ListedRecords:
     return listed
 
 
-def _check_registers(values: PcrValues, listed: ListedRecords) -> None:
-    """Step 3. Every register of the list has to be attested in every bank of the quote."""
+def _check_registers(
+    attested: Attested, listed: ListedRecords, asked: frozenset[PcrIndex], known: frozenset[PcrIndex]
+) -> set[PcrIndex]:
+    """Step 3: the registers that the list has to lead to the attested values of, each in every bank."""
     reasons = []
-    for pcr, number in sorted(listed.registers.items()):
-        if not all(pcr in of_bank for of_bank in values.values()):
-            detail = f"record {number} is one of PCR {pcr}, which the quote does not cover in each of its banks"
+    needed = {*attested.required, *known}
+    columns: dict[PcrIndex, int | None] = {**dict.fromkeys(sorted(asked)), **dict(sorted(listed.columns.items()))}
+    for column, number in columns.items():
+        register = attested.columns.get(column)
+        what = f"register {column} is asked for" if number is None else f"record {number} is one of register {column}"
+        if register is None or set(attested.values.get(register, {})) != attested.banks:
+            detail = f"{what}, which is not attested in each of the banks"
             reasons.append(Reason("register_not_quoted", detail, number))
-        if pcr in RESETTABLE:
-            detail = f"record {number} is one of PCR {pcr}, which any program can reset: it proves no records"
+        elif register in attested.resettable and number is not None:
+            detail = f"{what}, which any program can reset: it proves no records"
             reasons.append(Reason("register_resettable", detail, number))
+        if register is not None:
+            needed.add(register)
+    for register in sorted({*attested.required, *known} - attested.values.keys()):
+        reasons.append(Reason("register_not_quoted", f"register {register} is needed and not attested"))
     if reasons:
         raise _RejectedEvidence(*reasons)
+    return needed
 
 
-def _by_register(values: PcrValues, registers: set[PcrIndex]) -> RegisterValues:
-    """The values the list has to lead to: as claimed, and facts once step 2 has passed."""
-    return {pcr: {bank: of_bank[pcr] for bank, of_bank in values.items()} for pcr in sorted(registers)}
+def _assigned(attested: Attested, listed: ListedRecords) -> ListedRecords:
+    """The records with the registers they went into, where the list counts these in another way."""
+    registers = {column: attested.columns[column] for column in listed.columns}
+    if all(column == register for column, register in registers.items()):
+        return listed
+    return replace(listed, registers=registers)
 
 
-def _identity(attest: Attest, trusted_ak: Public, listed: ListedRecords, state: VerifierState | None) -> LogIdentity:
-    """Which log the evidence is of, as the quote and the log's first record say."""
+def _identity(life: Life, listed: ListedRecords, state: VerifierState | None) -> LogIdentity:
+    """Which log the evidence is of, as the root of trust and the log's first record say."""
     begins = state.log.begins if state else ""
     if listed.first is not None and listed.first.number == 0:
         begins = (listed.first.name or b"").decode("ascii", "replace")
-    clock = attest.clock_info
-    return LogIdentity(trusted_ak.name, clock.reset_count, clock.clock, begins)
+    return LogIdentity(life.kind, life.root, life.resets, life.clock, begins)
 
 
 def _check_start(
-    claim: Evidence, listed: ListedRecords, state: VerifierState | None, identity: LogIdentity
+    claim: Evidence[RootPart], listed: ListedRecords, state: VerifierState | None, attested: Attested
 ) -> ChainState:
     """Steps 4 and 5: where the replay starts."""
-    reasons = check_identity(state.log, identity) if state is not None else []
+    reasons = check_identity(state.log, attested.life) if state is not None else []
     reasons += check_position(claim.log, state)
     if claim.log.first == 0:
-        reasons += _check_beginning(claim, listed)
+        reasons += _check_beginning(attested, listed)
     if reasons:
         raise _RejectedEvidence(*reasons)
-    return state.chain if state is not None and claim.log.first else ChainState()
+    return state.chain if state is not None and claim.log.first else ChainState(0, attested.initial)
 
 
-def _check_beginning(claim: Evidence, listed: ListedRecords) -> list[Reason]:
+def _check_beginning(attested: Attested, listed: ListedRecords) -> list[Reason]:
     """Step 5."""
     first = listed.first
     if first is None:
@@ -191,29 +174,26 @@ def _check_beginning(claim: Evidence, listed: ListedRecords) -> list[Reason]:
         detail = "the log does not begin with boot_aggregate or boot_aggregate_late: its first records are missing"
         return [Reason("boot_aggregate_missing", detail, 0)]
     bank = by_name(digest.algorithm)  # which the digest was read with: older kernels call sm3 sm3-256
-    pcrs = range(AGGREGATED_SHA1 if bank == SHA1 else AGGREGATED)
-    values = claim.root.values.get(bank, {})
-    if any(PcrIndex(pcr) not in values for pcr in pcrs):
-        return []
     try:
-        expected = bank.digest(b"".join(values[PcrIndex(pcr)] for pcr in pcrs))
+        expected = attested.aggregate(bank)
     except MissingComponent as error:
         return [Reason("algorithm_unsupported", str(error), 0)]
-    if digest.digest != expected:
-        detail = (
-            f"boot_aggregate is {digest.algorithm}:{digest.digest.hex()}, the attested PCRs 0 to {pcrs[-1]} "
-            f"hash to {expected.hex()}"
-        )
+    if expected is not None and digest.digest != expected.digest:
+        detail = f"boot_aggregate is {digest.algorithm}:{digest.digest.hex()}, {expected.source}"
         return [Reason("boot_aggregate_mismatch", detail, 0)]
     return []
 
 
 def _check_records(
-    claim: Evidence, listed: ListedRecords, attested: RegisterValues, start: ChainState, state: VerifierState | None
+    claim: Evidence[RootPart],
+    listed: ListedRecords,
+    targets: RegisterValues,
+    start: ChainState,
+    state: VerifierState | None,
 ) -> int:
     """Steps 6 and 7: how many of the log's records the attested values cover."""
     try:
-        replayed, passed = _replay(claim, listed, attested, start, state)
+        replayed, passed = _replay(claim, listed, targets, start, state)
     except UsageError as error:
         raise _RejectedEvidence(Reason("state_banks", str(error))) from error
     except MissingComponent as error:
@@ -230,17 +210,21 @@ def _check_records(
 
 
 def _replay(
-    claim: Evidence, listed: ListedRecords, attested: RegisterValues, start: ChainState, state: VerifierState | None
+    claim: Evidence[RootPart],
+    listed: ListedRecords,
+    targets: RegisterValues,
+    start: ChainState,
+    state: VerifierState | None,
 ) -> tuple[Replayed, ChainState | None]:
     """The replay, and where it was after as many records as the state has, for evidence from record 0."""
     passing = state.chain if state is not None and claim.log.first == 0 else ChainState()
     if passing.records and not passing.banks:
         raise UsageError("the state has no bank in which it knows every register; verify without it")
-    run = Replay(claim.log.layout, passing.banks, start=start, targets=attested)
+    run = Replay(claim.log.layout, passing.banks, start=start, targets=targets)
     passed, seen = None, 0
     for frames in listed.split_frames(passing.records):
         run.feed(frames)
         seen += len(frames)
         if seen == passing.records:
             passed = run.result().state
-    return Replayed(listed, attested, start, run.result()), passed
+    return Replayed(listed, targets, start, run.result()), passed

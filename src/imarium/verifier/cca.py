@@ -25,7 +25,7 @@ from imarium.errors import MalformedInput
 from imarium.formats.cca import CHALLENGE_SIZE, CcaToken, CoseAlgorithm, PlatformToken, RealmToken, parse_cca_token
 from imarium.verifier.certificates import CertifiedKey, open_chain
 from imarium.verifier.cose import accepted_key, load_public_key, sign1_fault, token_key
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 from imarium.verifier.signatures import VerificationKey
 
 __all__ = ["SECURED", "CcaAnchor", "CcaCheck", "CcaPolicy", "CertifiedKey", "check_cca", "load_public_key"]

@@ -1,25 +1,29 @@
-"""Whether evidence goes on where an earlier appraisal ended: in the same life of the same TPM's registers."""
+"""Whether evidence goes on where an earlier appraisal ended: in the same life of the same registers."""
 
 from imarium.chain import ChainState
 from imarium.formats.evidence import ListPart
-from imarium.verifier.result import Reason
+from imarium.verifier.attested import Life
+from imarium.verifier.reason import Reason
 from imarium.verifier.state import LogIdentity, VerifierState
 
 __all__ = ["check_identity", "check_passage", "check_position"]
 
 
-def check_identity(known: LogIdentity, now: LogIdentity) -> list[Reason]:
-    """As far as the quote tells: the state is of the same life of the same TPM's registers."""
-    if known.ak != now.ak:
-        return [Reason("state_other_ak", "the state was left by another AK; verify this machine with its own state")]
-    if known.reset_count != now.reset_count:
+def check_identity(known: LogIdentity, now: Life) -> list[Reason]:
+    """As far as the quote tells: the state is of the same life of the same registers."""
+    if known.kind != now.kind:
+        detail = f"the state was left by a root of trust of kind {known.kind}, the evidence is of kind {now.kind}"
+        return [Reason("state_other_kind", f"{detail}: verify it with its own state")]
+    if known.root != now.root:
+        return [now.stranger]
+    if known.resets != now.resets:
         detail = (
-            f"the TPM's reset count is {now.reset_count}, the state's is {known.reset_count}: the machine was reset "
-            "since; ask for evidence from record 0 and verify it without the state"
+            f"the reset count is {now.resets}, the state's is {known.resets}: the machine was reset since; ask for "
+            "evidence from record 0 and verify it without the state"
         )
         return [Reason("state_reset", detail)]
     if now.clock < known.clock:
-        detail = f"the TPM's clock is {now.clock} ms, the state has seen {known.clock} ms: the TPM went back in time"
+        detail = f"the root of trust's clock is {now.clock}, the state has seen {known.clock}: it went back in time"
         return [Reason("clock_rollback", detail)]
     return []
 
@@ -52,8 +56,8 @@ def check_passage(known: ChainState, reached: ChainState | None, prefix: int) ->
         for bank in known.banks:
             if reached.value(pcr, bank) != banks[bank]:
                 detail = (
-                    f"after {known.records} records PCR {pcr} is not what an earlier appraisal proved: the state is of "
-                    "another log, or this log was rewritten"
+                    f"after {known.records} records register {pcr} is not what an earlier appraisal proved: the state "
+                    "is of another log, or this log was rewritten"
                 )
                 return [Reason("state_other_values", detail)]
     return []

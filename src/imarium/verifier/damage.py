@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from imarium.errors import MalformedInput
 from imarium.formats.tpm import Public, Signature, parse_public, parse_signature
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 from imarium.verifier.signatures import VerificationKey, verification_key, verify_signature
 
 __all__ = ["MAX_TRIED", "explain_signature"]

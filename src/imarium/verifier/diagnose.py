@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from imarium.chain import extend, violation_digest
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 
 __all__ = ["WINDOW", "Link", "explain", "leads_to"]
 
@@ -99,7 +99,9 @@ class _Search:
         """
         number, digests = link.record, [digest for _, digest in rest]
         if link.pcr != self.pcr:
-            detail = f"the list leads to the attested value if record {number} is one of PCR {self.pcr}, not {link.pcr}"
+            detail = (
+                f"the list leads to the attested value if record {number} is one of register {self.pcr}, not {link.pcr}"
+            )
             yield Reason("record_register", detail, number), [link.extended(self.bank), *digests]
             return
         detail = f"the list leads to the attested value without record {number}"

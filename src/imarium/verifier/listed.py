@@ -1,7 +1,7 @@
 """The records of a piece of evidence, read in blocks: memory stays small however many there are."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imarium.formats.evidence import ListPart
 from imarium.formats.records import Frame, Record, RecordFramer, read_records
@@ -16,21 +16,25 @@ _BLOCK = 1 << 20
 class ListedRecords:
     """Records that are well formed down to their fields: still claims.
 
-    ``count`` is how many there are, ``registers`` has the number of the first record for each register they name,
-    and ``first`` is the first record, None where there is none.
+    ``count`` is how many there are, ``columns`` has the number of the first record for each number in the list's
+    register column, and ``first`` is the first record, None where there is none. ``registers`` has the register that
+    each of these numbers stands for, and is empty where all stand for themselves.
     """
 
     part: ListPart
     count: int
-    registers: Mapping[PcrIndex, int]
+    columns: Mapping[PcrIndex, int]
     first: Record | None
+    registers: Mapping[PcrIndex, PcrIndex] = field(default_factory=dict)
 
     def frames(self) -> Iterator[list[Frame]]:
-        """The frames, in order, some thousands at a time."""
+        """The frames, in order, some thousands at a time, each with the register its record went into."""
         framer = RecordFramer(self.part.layout, first=self.part.first)
         for block in _blocks(self.part):
             frames = framer.feed(block)
-            if frames:
+            if frames and self.registers:
+                yield [(self.registers[PcrIndex(frame[0])], *frame[1:]) for frame in frames]
+            elif frames:
                 yield frames
 
     def split_frames(self, records: int) -> Iterator[list[Frame]]:
@@ -49,14 +53,14 @@ class ListedRecords:
 def read_list(part: ListPart) -> ListedRecords:
     """Reads every record down to its fields. Raises MalformedRecord."""
     count = 0
-    registers: dict[PcrIndex, int] = {}
+    columns: dict[PcrIndex, int] = {}
     first: Record | None = None
     for record in read_records(_blocks(part), part.layout, first=part.first):
         _ = record.fields
-        registers.setdefault(record.pcr, record.number)
+        columns.setdefault(record.pcr, record.number)
         first = first or record
         count += 1
-    return ListedRecords(part, count, registers, first)
+    return ListedRecords(part, count, columns, first)
 
 
 def _blocks(part: ListPart) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from imarium.formats.templates import template
 from imarium.hashes import HashAlgorithm
 from imarium.verifier.diagnose import Link, explain, leads_to
 from imarium.verifier.listed import ListedRecords
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 
 __all__ = ["MAX_REASONS", "Replayed", "check_digests", "check_match"]
 
@@ -70,7 +70,7 @@ def check_match(replayed: Replayed) -> list[Reason]:
     reached = [other.name for other, hit in replayed.result.matches.covered[pcr].items() if hit is not None]
     if reached:
         detail = (
-            f"PCR {pcr} is what the list leads to in the {', '.join(reached)} bank, not in the {bank.name} bank: "
+            f"register {pcr} is what the list leads to in the {', '.join(reached)} bank, not in the {bank.name} bank: "
             "something extended one of them alone"
         )
         return [Reason("banks_disagree", detail)]
@@ -100,8 +100,8 @@ def _missing(replayed: Replayed) -> Reason:
     pcr, bank = replayed.missed[0]
     where = "from the state on " if replayed.start.records else ""
     detail = (
-        f"no prefix of the list leads {where}to the attested value of PCR {pcr} in the {bank.name} bank: records are "
-        "missing or were replaced, or something else extended the register"
+        f"no prefix of the list leads {where}to the attested value of register {pcr} in the {bank.name} bank: records "
+        "are missing or were replaced, or something else extended the register"
     )
     return Reason("records_missing", detail)
 

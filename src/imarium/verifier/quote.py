@@ -37,7 +37,7 @@ from imarium.formats.tpm import (
     parse_signature,
     pcr_digest,
 )
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 from imarium.verifier.signatures import VerificationKey, verification_key, verify_signature
 
 __all__ = ["QuoteCheck", "VerificationKey", "check_quote", "check_values", "verification_key", "verify_signature"]

@@ -2,22 +2,10 @@
 
 from dataclasses import dataclass
 
+from imarium.verifier.reason import Reason
 from imarium.verifier.state import VerifierState
 
 __all__ = ["Reason", "Result"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One reason why a verdict is negative.
-
-    ``code`` is stable and for programs; ``detail`` is one line for people. ``record`` is the number, from 0, of the
-    record of the measurement list it is about, where it is about one.
-    """
-
-    code: str
-    detail: str
-    record: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

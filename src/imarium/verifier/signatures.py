@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from imarium.errors import MalformedInput
 from imarium.formats.tpm import EccCurve, EcdsaSignature, Public, RsaKey, RsaSignature, Signature, SignatureScheme
 from imarium.hashes import HashAlgorithm
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 
 __all__ = ["SIGNATURE_INVALID", "VerificationKey", "verification_key", "verify_signature"]
 

@@ -52,7 +52,7 @@ from imarium.formats.snp import (
 )
 from imarium.formats.tpm import ObjectAttributes, Public
 from imarium.verifier.certificates import CertifiedKey, open_chain
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 
 __all__ = ["CertifiedKey", "SnpCheck", "SnpPolicy", "SvsmEvidence", "VtpmCheck", "check_snp", "check_svsm_vtpm"]
 

@@ -13,16 +13,22 @@ from imarium.errors import MalformedInput
 __all__ = ["LogIdentity", "VerifierState"]
 
 
+_FIRST_FORM = ("kind", "ak", "reset_count")
+"""Members of states that name no kind: TPM was the only one."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """Which log it is: the AK's Name and the TPM's reset count, which together stand for one life of the registers.
+    """Which log it is: one life of the registers of one root of trust.
 
-    ``clock`` is the TPM's clock in milliseconds at the last quote and only grows within that life. ``begins`` is the
-    name of the log's first record.
+    ``kind`` is that of the root of trust and ``root`` identifies it: for a TPM the AK's Name. ``resets`` differs
+    between two lives and ``clock`` only grows within one: for a TPM its reset count, and its clock in milliseconds at
+    the last quote; both are 0 where a quote has nothing of the kind. ``begins`` is the name of the log's first record.
     """
 
-    ak: bytes
-    reset_count: int
+    kind: str
+    root: bytes
+    resets: int
     clock: int
     begins: str
 
@@ -39,8 +45,9 @@ class VerifierState:
         return {
             **self.chain.to_document(),
             "log": {
-                "ak": self.log.ak.hex(),
-                "reset_count": self.log.reset_count,
+                "kind": self.log.kind,
+                "root": self.log.root.hex(),
+                "resets": self.log.resets,
                 "clock": self.log.clock,
                 "begins": self.log.begins,
             },
@@ -53,17 +60,30 @@ class VerifierState:
         log = document.get("log") if isinstance(document, Mapping) else None
         if not isinstance(log, Mapping):
             raise _malformed("a member 'log', which imarium verify writes", "none")
-        name = log.get("ak")
-        try:
-            ak = bytes.fromhex(name) if isinstance(name, str) else b""
-        except ValueError:
-            ak = b""
-        if not ak:
-            raise _malformed("the Name of an AK in hexadecimal", repr(name)[:40])
         begins = log.get("begins")
         if not isinstance(begins, str):
             raise _malformed("the name of the log's first record", repr(begins)[:40])
-        return cls(chain, LogIdentity(ak, _number(log, "reset_count"), _number(log, "clock"), begins))
+        kind, root, resets = ("kind", "root", "resets") if "kind" in log else _FIRST_FORM
+        identity = LogIdentity(
+            _kind(log.get(kind, "tpm")), _root(log.get(root)), _number(log, resets), _number(log, "clock"), begins
+        )
+        return cls(chain, identity)
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise _malformed("the kind of a root of trust", repr(value)[:40])
+    return value
+
+
+def _root(value: object) -> bytes:
+    try:
+        root = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        root = b""
+    if not root:
+        raise _malformed("what identifies a root of trust, such as the Name of an AK, in hexadecimal", repr(value)[:40])
+    return root
 
 
 def _number(log: Mapping[str, object], name: str) -> int:

@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.tdx import REPORT_DATA_SIZE, RtmrIndex, TdAttributes, TdBody, TdxQuote, parse_tdx_quote
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 from imarium.verifier.tdx_chain import check_chain, root_fingerprint
 from imarium.verifier.tdx_collateral import TcbStatus, check_collateral
 

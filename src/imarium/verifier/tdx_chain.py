@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from imarium.errors import UsageError
 from imarium.formats.tdx import QeReport, TdxQuote
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 
 __all__ = ["INTEL_QE_SIGNER", "INTEL_ROOT", "check_chain", "root_fingerprint"]
 

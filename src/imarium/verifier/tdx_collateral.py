@@ -10,7 +10,7 @@ from functools import cache
 from types import ModuleType
 
 from imarium.errors import MissingComponent
-from imarium.verifier.result import Reason
+from imarium.verifier.reason import Reason
 
 __all__ = ["MAX_COLLATERAL_SIZE", "TcbStatus", "check_collateral"]
 

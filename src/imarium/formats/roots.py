@@ -1,0 +1,147 @@
+"""What a root of trust says, as evidence carries it: one part for each kind, chosen by a table.
+
+Each has what its device gave in the device's own encoding; nothing that a signature covers is encoded again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+from imarium.formats.cca import MAX_TOKEN
+from imarium.formats.eventlog import MAX_LOG_SIZE
+from imarium.formats.members import describe, malformed, map_of, sized_bytes, values_document, values_in
+from imarium.formats.software import MAX_STATEMENT
+from imarium.formats.tdx import MAX_QUOTE_SIZE
+from imarium.formats.tpm import PcrValues
+
+__all__ = [
+    "ROOT_PARTS",
+    "CcaPart",
+    "RootPart",
+    "SoftwarePart",
+    "TdxPart",
+    "TpmPart",
+    "VirtccaPart",
+    "root_part",
+]
+
+_MAX_STRUCTURE = 4096
+"""Largest TPM structure, signature or key accepted, in bytes: well above any device's."""
+
+
+class RootPart(Protocol):
+    """The root of trust's part of evidence. ``kind`` is its name there."""
+
+    kind: ClassVar[str]
+
+    def to_document(self) -> Mapping[str, object]:
+        """The members beside ``kind``."""
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """The part in a document, ``kind`` included. Raises MalformedEvidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class TpmPart:
+    """What a TPM says: TPMS_ATTEST, TPMT_SIGNATURE and TPM2B_PUBLIC as the TPM made them, and the PCR values."""
+
+    kind: ClassVar[str] = "tpm"
+    quote: bytes
+    signature: bytes
+    ak: bytes
+    values: PcrValues
+
+    def to_document(self) -> Mapping[str, object]:
+        """The members beside ``kind``."""
+        members: dict[str, object] = {"quote": self.quote, "signature": self.signature, "ak": self.ak}
+        return members | {"values": values_document(self.values)}
+
+    @classmethod
+    def from_document(cls, document: object) -> "TpmPart":
+        """The part in a document. Raises MalformedEvidence."""
+        root = map_of(document, "root", {"kind", "quote", "signature", "ak", "values"})
+        quote, signature, ak = (sized_bytes(root, name, _MAX_STRUCTURE) for name in ("quote", "signature", "ak"))
+        return cls(quote, signature, ak, values_in(root["values"]))
+
+
+@dataclass(frozen=True, slots=True)
+class TdxPart:
+    """What a TD says: its quote, and the CC event log of its firmware where IMA's register is one firmware extends."""
+
+    kind: ClassVar[str] = "tdx"
+    quote: bytes
+    event_log: bytes | None = None
+
+    def to_document(self) -> Mapping[str, object]:
+        """The members beside ``kind``."""
+        return {"quote": self.quote} | ({} if self.event_log is None else {"event_log": self.event_log})
+
+    @classmethod
+    def from_document(cls, document: object) -> "TdxPart":
+        """The part in a document. Raises MalformedEvidence."""
+        root = map_of(document, "root", {"kind", "quote"}, {"event_log"})
+        log = sized_bytes(root, "event_log", MAX_LOG_SIZE) if "event_log" in root else None
+        return cls(sized_bytes(root, "quote", MAX_QUOTE_SIZE), log)
+
+
+@dataclass(frozen=True, slots=True)
+class CcaPart:
+    """What a realm of Arm CCA says: its token."""
+
+    kind: ClassVar[str] = "cca"
+    token: bytes
+
+    def to_document(self) -> Mapping[str, object]:
+        """The members beside ``kind``."""
+        return {"token": self.token}
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """The part in a document. Raises MalformedEvidence."""
+        return cls(sized_bytes(map_of(document, "root", {"kind", "token"}), "token", MAX_TOKEN))
+
+
+@dataclass(frozen=True, slots=True)
+class VirtccaPart(CcaPart):
+    """What a confidential VM of Huawei VirtCCA says: its token, in the new or the old form."""
+
+    kind: ClassVar[str] = "virtcca"
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwarePart:
+    """What a software root of trust says: :mod:`imarium.formats.software`. It is worth what the key's keeper is."""
+
+    kind: ClassVar[str] = "software"
+    statement: bytes
+    signature: bytes
+    key: bytes
+
+    def to_document(self) -> Mapping[str, object]:
+        """The members beside ``kind``."""
+        return {"statement": self.statement, "signature": self.signature, "key": self.key}
+
+    @classmethod
+    def from_document(cls, document: object) -> "SoftwarePart":
+        """The part in a document. Raises MalformedEvidence."""
+        root = map_of(document, "root", {"kind", "statement", "signature", "key"})
+        statement = sized_bytes(root, "statement", MAX_STATEMENT)
+        signature, key = (sized_bytes(root, name, _MAX_STRUCTURE) for name in ("signature", "key"))
+        return cls(statement, signature, key)
+
+
+ROOT_PARTS: Mapping[str, type[RootPart]] = {
+    part.kind: part for part in (TpmPart, TdxPart, CcaPart, VirtccaPart, SoftwarePart)
+}
+"""The kinds of root of trust that evidence can carry."""
+
+
+def root_part(document: object) -> RootPart:
+    """The root of trust's part in a document. Raises MalformedEvidence, also for a kind nobody knows."""
+    kind = document.get("kind") if isinstance(document, dict) else None
+    part = ROOT_PARTS.get(kind) if isinstance(kind, str) else None
+    if part is None:
+        found = describe(document) if kind is None else describe(kind)
+        raise malformed(f"a root of trust of kind {', '.join(ROOT_PARTS)}", found)
+    return part.from_document(document)

@@ -1,0 +1,145 @@
+"""``imarium verify`` with roots of trust that are no TPM."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from tests.unit.builders import ng
+from tests.unit.cca_builders import Maker
+from tests.unit.guest_builders import (
+    NONCE,
+    SoftwareGuest,
+    Td,
+    aggregate_record,
+    cca_part,
+    evidence,
+    extended,
+)
+from tests.unit.tdx_builders import NOW
+
+from imarium.cli import main
+from imarium.formats.evidence import CcaPart, Evidence
+
+RIM = b"\xab" * 32
+
+
+class Desk:
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self.path, self.capsys, self.patch = path, capsys, patch
+
+    def file(self, name: str, data: bytes | str) -> Path:
+        path = self.path / name
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return path
+
+    def run(self, *arguments: object) -> int:
+        self.patch.setattr(sys, "argv", ["imarium", "verify", "--nonce", NONCE.hex(), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    def verify(self, given: Evidence[Any], *arguments: object) -> tuple[int, dict[str, Any]]:
+        path = self.file("evidence", given.encode())
+        status = self.run(path, "--json", *arguments)
+        return status, json.loads(self.capsys.readouterr().out)
+
+    def refused(self, given: Evidence[Any], *arguments: object) -> tuple[int, str]:
+        path = self.file("evidence", given.encode())
+        status = self.run(path, *arguments)
+        error = self.capsys.readouterr().err
+        assert error.count("\n") == 1
+        return status, error
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path, capsys, monkeypatch)
+
+
+def reasons(document: dict[str, Any]) -> list[str]:
+    return [reason["code"] for reason in document["reasons"]]
+
+
+def test_a_td(desk: Desk) -> None:
+    td = Td()
+    log = [aggregate_record("sha384", td.aggregate, 2), ng(b"/a", 2), ng(b"/b", 2)]
+    given = evidence(td.part(log), log)
+    collateral = desk.file("collateral", td.platform.collateral())
+    root = desk.file("root", td.platform.root_der)
+    before = f"2={td.before[2].hex()}"
+    options = ["--tdx-collateral", collateral, "--tdx-root", root, "--time", NOW, "--initial", before]
+    state = desk.path / "state"
+    status, document = desk.verify(given, *options, "--state", state)
+    assert (status, document["verdict"], document["covered"]) == (0, "pass", 3)
+    later = [*log, ng(b"/c", 2)]
+    status, document = desk.verify(evidence(td.part(later), later, first=3), *options, "--state", state)
+    assert (status, document["covered"], document["state"]["log"]["kind"]) == (0, 1, "tdx")
+    status, document = desk.verify(given, *options[:-1], f"2={bytes(48).hex()}")
+    assert (status, reasons(document)) == (1, ["boot_aggregate_mismatch"])
+    old = desk.file("old", td.platform.collateral(status="OutOfDate"))
+    assert reasons(desk.verify(given, *options, "--tdx-collateral", old)[1]) == ["tcb_status_unaccepted"]
+    assert desk.verify(given, *options, "--tdx-collateral", old, "--tdx-accept", "OutOfDate")[0] == 0
+
+
+def test_a_bridged_list(desk: Desk) -> None:
+    td = Td(before={n: bytes(48) for n in range(4)})
+    log = [ng(b"boot_aggregate"), ng(b"/a"), ng(b"/b", 11)]
+    given = evidence(td.part(log), log)
+    collateral = desk.file("collateral", td.platform.collateral())
+    options = ["--tdx-collateral", collateral, "--tdx-root", desk.file("root", td.platform.root_der), "--time", NOW]
+    assert reasons(desk.verify(given, *options)[1]) == ["register_not_quoted"] * 2
+    assert desk.verify(given, *options, "--column", "all=2", "--bridged")[0] == 0
+    assert desk.verify(given, *options, "--column", "10=2", "--column", "11=2", "--bridged")[0] == 0
+    assert desk.verify(given, *options, "--column", "10=2", "--column", "11=3", "--bridged")[0] == 1
+
+
+def test_keys(desk: Desk) -> None:
+    maker, log = Maker(), [aggregate_record("sha256", RIM, 1), ng(b"/a", 1)]
+    rems = [extended(bytes(32), log, "sha256"), *[bytes(32)] * 3]
+    public = maker.platform_key.public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    key = desk.file("key", public.public_bytes(serialization.Encoding.PEM, form))
+    for part, option in (
+        (cca_part(maker, rems, RIM), "--virtcca-platform-key"),
+        (cca_part(maker, rems, RIM, kind=CcaPart), "--cca-platform-key"),
+    ):
+        given = evidence(part, log)
+        assert desk.verify(given, option, key)[0] == 0
+        assert desk.verify(given, option, key, "--column", "1=1")[0] == 0
+        assert reasons(desk.verify(given, option, key, "--initial", f"1={'09' * 32}")[1]) == ["records_missing"]
+    guest = SoftwareGuest()
+    software = [ng(b"boot_aggregate", 2), ng(b"/a", 2)]
+    given = evidence(guest.part({"rtmr2:sha384": extended(bytes(48), software, "sha384")}), software)
+    accepted = desk.file("software", guest.public)
+    assert desk.verify(given, "--allow-software", accepted)[0] == 0
+    assert desk.verify(given, "--allow-software", accepted, "--column", "2=1")[0] == 1
+    status, document = desk.verify(given, "--cca-platform-key", key)
+    assert (status, reasons(document)) == (1, ["software_root"])
+
+
+def test_what_cannot_be_asked(desk: Desk) -> None:
+    td = Td()
+    given = evidence(td.part([]), [])
+    key = desk.file("key", b"no key")
+    software = desk.file("software", SoftwareGuest().public)
+    status, error = desk.refused(given, "--allow-software", software)
+    assert status == 2
+    assert "--tdx-collateral" in error
+    assert desk.verify(given, "--allow-software", software)[0] == 2
+    assert "name the attestation key" in desk.refused(given)[1]
+    for arguments, expected in (
+        (["--cca-platform-key", key], 3),
+        (["--cca-platform-key", desk.path / "absent"], 4),
+        (["--tdx-collateral", key, "--time", "-1"], 2),
+        (["--tdx-collateral", key, "--column", "2=4"], 2),
+        (["--tdx-collateral", key, "--column", "two=2"], 2),
+        (["--tdx-collateral", key, "--column", "2"], 2),
+        (["--tdx-collateral", key, "--initial", "2=00"], 2),
+        (["--tdx-collateral", key, "--initial", "2=x"], 2),
+        (["--virtcca-platform-key", key, "--virtcca-realm-key", key], 2),
+    ):
+        assert desk.refused(given, *arguments)[0] == expected, arguments
