@@ -47,11 +47,15 @@ class Td:
     def aggregate(self) -> bytes:
         return hashlib.sha384(self.mrtd + self.before[0] + self.before[1] + self.before[2]).digest()
 
+    def after(self, records: Sequence[Made]) -> bytes:
+        """RTMR[2] once all these records are extended into it."""
+        return extended(self.before[2], records, "sha384")
+
     def quote(
         self, records: Sequence[Made], *, bound: bytes = BOUND, others: Mapping[int, bytes] | None = None
     ) -> bytes:
         """A quote once all these records are extended into RTMR[2]."""
-        rtmrs = self.before | {2: extended(self.before[2], records, "sha384")} | dict(others or {})
+        rtmrs = self.before | {2: self.after(records)} | dict(others or {})
         body = {MRTD: self.mrtd, REPORT_DATA: bound}
         body |= {RTMR + 48 * index: value for index, value in rtmrs.items()}
         return self.platform.quote(body=body)

@@ -6,7 +6,7 @@ import pytest
 
 EXPORTS = {
     "imarium": {"__version__"},
-    "imarium.attester": {"LogView", "make_evidence"},
+    "imarium.attester": {"LogView", "make_evidence", "make_native_evidence"},
     "imarium.chain": {
         "BOOT_AGGREGATE_NAMES",
         "BootAggregate",

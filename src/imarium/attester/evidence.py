@@ -7,11 +7,13 @@ from imarium.errors import RefusedOperation, UsageError
 from imarium.formats.evidence import Evidence, ListPart, TpmPart
 from imarium.formats.records import ListLayout, encode_record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
+from imarium.formats.report_data import report_data
+from imarium.formats.roots import ROOT_PARTS, RootPart, root_part
 from imarium.formats.tpm import PcrSelection
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
-from imarium.rot import PcrDevice
+from imarium.rot import PcrDevice, RootOfTrust
 
-__all__ = ["BOOT_REGISTERS", "LogView", "choose_banks", "make_evidence"]
+__all__ = ["BOOT_REGISTERS", "LogView", "choose_banks", "make_evidence", "make_native_evidence"]
 
 BOOT_REGISTERS = tuple(PcrIndex(pcr) for pcr in range(10))
 """The PCRs boot_aggregate is taken over: quoted too, so that a verifier can tell whether it is right."""
@@ -57,6 +59,23 @@ def make_evidence(
             return Evidence(TpmPart(quote.attest, quote.signature, quote.ak, quote.values), part)
         wanted |= used
     raise RefusedOperation("the list goes on using new registers; try again")
+
+
+def make_native_evidence(
+    rot: RootOfTrust, view: Callable[[], LogView], *, nonce: bytes, first: int = 0
+) -> Evidence[RootPart]:
+    """Evidence over ``nonce`` by a root of trust whose statement has all that belongs to it.
+
+    It is quoted before the records are read, as :func:`make_evidence` does for a TPM. Raises UsageError for a TPM and
+    for a kind that evidence does not know, and what the device and the view raise.
+    """
+    part = ROOT_PARTS.get(rot.kind)
+    if part is None or not part.native:
+        kinds = ", ".join(kind for kind, known in ROOT_PARTS.items() if known.native)
+        raise UsageError(f"evidence like this is of kind {kinds}, not {rot.kind}; choose a root of such a kind")
+    quote = rot.quote(report_data(nonce) if part.nonce_hashed else nonce)
+    root = root_part({"kind": rot.kind, part.native: quote.statement, **quote.beside})
+    return Evidence(root, _records(view(), first)[0])
 
 
 def choose_banks(there: Collection[HashAlgorithm]) -> tuple[HashAlgorithm, ...]:

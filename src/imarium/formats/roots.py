@@ -30,9 +30,15 @@ _MAX_STRUCTURE = 4096
 
 
 class RootPart(Protocol):
-    """The root of trust's part of evidence. ``kind`` is its name there."""
+    """The root of trust's part of evidence. ``kind`` is its name there.
+
+    ``native`` names the member with the device's statement where all else that belongs to it has names of its own, and
+    is empty where it has not. ``nonce_hashed`` says that the device is asked with the nonce's SHA-512 digest.
+    """
 
     kind: ClassVar[str]
+    native: ClassVar[str]
+    nonce_hashed: ClassVar[bool]
 
     def to_document(self) -> Mapping[str, object]:
         """The members beside ``kind``."""
@@ -47,6 +53,8 @@ class TpmPart:
     """What a TPM says: TPMS_ATTEST, TPMT_SIGNATURE and TPM2B_PUBLIC as the TPM made them, and the PCR values."""
 
     kind: ClassVar[str] = "tpm"
+    native: ClassVar[str] = ""
+    nonce_hashed: ClassVar[bool] = False
     quote: bytes
     signature: bytes
     ak: bytes
@@ -70,6 +78,8 @@ class TdxPart:
     """What a TD says: its quote, and the CC event log of its firmware where IMA's register is one firmware extends."""
 
     kind: ClassVar[str] = "tdx"
+    native: ClassVar[str] = "quote"
+    nonce_hashed: ClassVar[bool] = True
     quote: bytes
     event_log: bytes | None = None
 
@@ -90,6 +100,8 @@ class CcaPart:
     """What a realm of Arm CCA says: its token."""
 
     kind: ClassVar[str] = "cca"
+    native: ClassVar[str] = "token"
+    nonce_hashed: ClassVar[bool] = True
     token: bytes
 
     def to_document(self) -> Mapping[str, object]:
@@ -114,6 +126,8 @@ class SoftwarePart:
     """What a software root of trust says: :mod:`imarium.formats.software`. It is worth what the key's keeper is."""
 
     kind: ClassVar[str] = "software"
+    native: ClassVar[str] = "statement"
+    nonce_hashed: ClassVar[bool] = False
     statement: bytes
     signature: bytes
     key: bytes

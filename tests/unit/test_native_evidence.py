@@ -1,0 +1,91 @@
+"""Evidence by roots of trust that are no TPM: from the driver's quote to the verdict."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.unit.builders import Made, binary, ng
+from tests.unit.guest_builders import BOUND, NONCE, Td, aggregate_record
+from tests.unit.tdx_builders import NOW
+
+from imarium.attester import make_native_evidence
+from imarium.errors import UsageError
+from imarium.formats.records import ListLayout
+from imarium.formats.roots import SoftwarePart
+from imarium.formats.tdx import RtmrIndex
+from imarium.hashes import SHA384
+from imarium.registers import MemoryRegisters
+from imarium.rot.protocol import NativeQuote
+from imarium.rot.software import SoftwareRoot
+from imarium.rot.tdx import TdxRoot
+from imarium.verifier import SoftwareTrust, TdxTrust, appraise
+
+
+@dataclass
+class View:
+    records: list[Made]
+
+    @property
+    def layout(self) -> ListLayout:
+        return ListLayout()
+
+    def blocks(self) -> Iterator[bytes]:
+        yield binary(self.records)
+
+
+def anchor(rot: Any, records: list[Made]) -> None:
+    for record in records:
+        rot.extend("rtmr2", {SHA384: record.true_digest("sha384", "little")})
+
+
+def test_a_software_root(tmp_path: Path) -> None:
+    log = [ng(b"boot_aggregate", 2), ng(b"/a", 2), ng(b"/b", 2)]
+    with SoftwareRoot(tmp_path / "registers") as rot:
+        rot.init()
+        anchor(rot, log[:2])
+        given = make_native_evidence(rot, lambda: View(log), nonce=NONCE)
+        later = make_native_evidence(rot, lambda: View(log), nonce=NONCE, first=2)
+    assert isinstance(given.root, SoftwarePart)
+    trust = [SoftwareTrust(given.root.key)]
+    result = appraise(given.encode(), nonce=NONCE, trust=trust)
+    assert (result.reasons, result.covered, result.unverified) == ((), 2, 1)
+    assert appraise(later.encode(), nonce=NONCE, trust=trust, state=result.state).reasons == ()
+    assert [reason.code for reason in appraise(given.encode(), nonce=b"other", trust=trust).reasons] == [
+        "nonce_mismatch"
+    ]
+
+
+def test_a_td(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The driver's own boot_aggregate and extends, and a quote of the values that its registers then have."""
+    td = Td()
+    provider = MemoryRegisters()
+    with TdxRoot(provider, reports=tmp_path, ccel=tmp_path / "absent") as rot:
+        rot.init()
+        names = ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")
+        before = {name: of[SHA384] for name, of in rot.read(names).items()}
+        td.mrtd, td.before = before["mrtd"], {index: before[f"rtmr{index}"] for index in range(4)}
+        log = [aggregate_record("sha384", rot.boot_aggregate(SHA384), 2), ng(b"/a", 2), ng(b"/b", 2)]
+        anchor(rot, log)
+        asked: list[bytes] = []
+
+        def quote(nonce: bytes) -> NativeQuote:
+            asked.append(nonce)
+            assert rot.read(("rtmr2",))["rtmr2"][SHA384] == td.after(log)
+            return NativeQuote("tdx", td.quote(log, bound=nonce))
+
+        monkeypatch.setattr(rot, "quote", quote)
+        given = make_native_evidence(rot, lambda: View(log), nonce=NONCE)
+    assert asked == [BOUND] == [hashlib.sha512(NONCE).digest()]
+    trust = TdxTrust(td.platform.collateral(), NOW, td.platform.root_der, initial={RtmrIndex(2): td.before[2]})
+    result = appraise(given.encode(), nonce=NONCE, trust=[trust])
+    assert (result.reasons, result.covered) == ((), 3)
+
+
+@pytest.mark.parametrize("kind", ["tpm", "snp", "none"])
+def test_kinds_it_cannot_make(kind: str) -> None:
+    with pytest.raises(UsageError, match="of kind tdx, cca, virtcca, software"):
+        make_native_evidence(SimpleNamespace(kind=kind), lambda: View([]), nonce=NONCE)
