@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from tests.real.conftest import Swtpm
 
-from imarium.errors import MissingComponent, RefusedOperation, UsageError
+from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tpm import SignatureScheme, parse_attest
 from imarium.hashes import SHA1, SHA256, SHA384, SHA512, SM3
-from imarium.rot import CountsUpdates, KeyKind, RootOfTrust, Tpm, TpmRoot, save_key
+from imarium.rot import Anchor, Anchors, CountsUpdates, KeyKind, RootOfTrust, Tpm, TpmRoot, save_key
+from imarium.rot.anchors import DigestOf
+from imarium.rot.software import SoftwareRoot
 from imarium.rot.swtpm import OwnSwtpm
 from imarium.rot.tpm_root import tpm_root
 
@@ -128,3 +130,35 @@ def test_it_ends_with_its_owner_also_when_that_is_killed(tmp_path: Path) -> None
     finally:
         own.stop()
         own.stop()
+
+
+def digest_of(record: int) -> DigestOf:
+    return lambda bank: bank.digest(bytes([record]))
+
+
+def test_a_list_is_anchored_in_a_tpm_and_beside_it_also_when_the_tpm_dies(tmp_path: Path) -> None:
+    own = OwnSwtpm(tmp_path / "tpm")
+    tpm = TpmRoot(swtpm=own)
+    software = SoftwareRoot()
+    anchors = Anchors([Anchor(tpm), Anchor(software)], tmp_path / "state", life="1")
+
+    def feed(*records: int) -> None:
+        for record in records:
+            with anchors.ordered() as extending:
+                extending.extend(record, digest_of(record))
+
+    feed(0, 1)
+    value = tpm.read(["10"])["10"]
+    for bank in BANKS:
+        first = bank.digest(bytes(bank.size) + bank.digest(b"\0"))
+        assert value[bank] == bank.digest(first + bank.digest(b"\1"))
+    own.stop()
+    feed(2, 3)
+    lagging, ahead = anchors.status()
+    assert (ahead.position, ahead.error) == (4, None)
+    assert lagging.error is not None
+    assert (lagging.position, lagging.error.record) == (2, 2)
+    assert lagging.error.name.startswith("tpm_error(")
+    assert lagging.error.name[10:-1].isdigit()
+    with pytest.raises(DeviceError):
+        tpm.read(["10"])

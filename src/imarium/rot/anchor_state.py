@@ -39,7 +39,7 @@ class AnchorState:
     """An anchor in one ``life`` of its register.
 
     ``position`` records were extended, which made ``initial`` into ``value``. ``pending`` are the digests of the next
-    one where its extend was begun. ``error`` is that of the last attempt.
+    one where its extend was begun. ``error`` is the first since it lags.
     """
 
     life: str

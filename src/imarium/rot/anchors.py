@@ -125,12 +125,12 @@ class _Open:
         self._root = anchor.root
         self._life = life
         self._state: AnchorState | None = None
-        self._failed: AnchorError | None = None
+        self._failed: ImariumError | None = None
         self._usable = False
         try:
             self._root.init()
         except ImariumError as error:
-            self._failed = self._named(0, error)
+            self._failed = error
         self._register = anchor.register or self._root.default_register
         try:
             identity = self._root.identity
@@ -144,21 +144,23 @@ class _Open:
 
     def status(self) -> AnchorStatus:
         state = self._state
-        error = self._failed or (state.error if state else None)
-        initial = state.initial if state else {}
-        return AnchorStatus(self._root.name, self._register, self.position, initial, error)
+        if state is not None:
+            return AnchorStatus(self._root.name, self._register, state.position, state.initial, state.error)
+        error = None if self._failed is None else self._named(0, self._failed)
+        return AnchorStatus(self._root.name, self._register, 0, {}, error)
 
     def resume(self) -> None:
         """Find out where the register stands: what it holds decides whether a begun extend was made."""
         state = read_state(self.path)
         self._state = state if state is not None and state.life == self._life else None
-        if self._failed is not None:
-            self._failed = replace(self._failed, record=self.position)
-            return
         try:
+            if self._failed is not None:
+                raise self._failed
             value = self._value()
         except ImariumError as error:
-            self._failed = self._named(self.position, error)
+            self._failed = error
+            if self._state is not None:
+                self._note(error)
             return
         if self._state is None:
             self._state = AnchorState(self._life, 0, value, value, number=state.number + 1 if state else 0)
@@ -206,7 +208,8 @@ class _Open:
         state = self._state
         assert state is not None  # noqa: S101 - as above
         named = self._named(state.position, error)
-        if state.error != named:
+        known = state.error is not None and state.error.record == named.record  # the first says why it came to lag
+        if not known or (isinstance(error, _OutOfStep) and state.error != named):
             _LOG.warning("%s: %s lags from record %d on: %s", named.name, self._register, named.record, named.detail)
             self._state = replace(state, error=named, number=state.number + 1)
             write_state(self.path, self._state)
@@ -239,7 +242,7 @@ def _code(error: ImariumError) -> int | str:
     if isinstance(error, RegisterError):
         return error.number
     number = getattr(cause, "rc", None)
-    return number if isinstance(number, int) else error.code
+    return int(number) if isinstance(number, int) else error.code
 
 
 @contextmanager
