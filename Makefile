@@ -23,7 +23,7 @@ lint: setup ## formatting, style, types and layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-unit: setup ## the tests that take seconds, with the coverage of what needs no device
+unit: setup ## the quick tests, with the coverage of what needs no device
 	$(PYTEST) tests/unit tests/contract -q $(COVERED:%=--cov=imarium.%) --cov-report=term:skip-covered --cov-fail-under=90
 
 real: setup ## tests on a real TPM (swtpm), real lists and real processes
