@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imarium.chain import ChainState
-from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy
+from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy, default_store
 from imarium.custody.journal import Journal
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
@@ -61,6 +61,19 @@ def test_a_store_of_another_user_is_refused(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: store.path.stat().st_uid + 1)
     with pytest.raises(RefusedOperation, match="belongs to user"):
         Store(store.path)
+
+
+def test_the_default_store_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_store() == Path("/state/imarium")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_store() == Path("/home/someone/.local/state/imarium")
+    monkeypatch.delenv("HOME")
+    with pytest.raises(MissingComponent, match="--store"):
+        default_store()
 
 
 def test_no_store_and_no_log(tmp_path: Path, store: Store) -> None:
