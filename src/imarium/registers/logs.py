@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from imarium.errors import MissingComponent
 from imarium.registers.description import Register
 from imarium.registers.eventlog import EventLog
 from imarium.registers.provider import Provider
@@ -12,13 +13,23 @@ __all__ = ["LoggedProvider", "default_directory"]
 
 
 def default_directory(provider: Provider) -> Path:
-    """Where a provider's logs are unless told: below /var/lib for root, else in the user's state directory."""
+    """Where a provider's logs are unless told: below /var/lib for root, else in the user's state directory.
+
+    Raises MissingComponent for a user without a home.
+    """
+    return _state() / "imarium" / "registers" / provider.identity
+
+
+def _state() -> Path:
     if os.geteuid() == 0:
-        base = Path("/var/lib/imarium")
-    else:
-        state = os.environ.get("XDG_STATE_HOME")
-        base = (Path(state) if state else Path.home() / ".local" / "state") / "imarium"
-    return base / "registers" / provider.identity
+        return Path("/var/lib")
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # the XDG Base Directory Specification has others ignored
+        return state
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise MissingComponent("you have no home directory to keep logs in; name a directory with --log") from error
 
 
 @dataclass(frozen=True, slots=True)
