@@ -240,6 +240,46 @@ def test_registers_that_vanish_in_a_run_free_nothing(host: Host) -> None:
     assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate"])
 
 
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_registers_that_vanish_between_runs_free_nothing(host: Host, method: Literal["prompt", "follow"]) -> None:
+    host.keep(method)
+    assert Store(host.path).log().proved_by == (IMA_PCR,)
+    freed = list(host.kernel.freed)
+    host.registers = no_registers
+    host.kernel.measure("a")
+    for kept in (1, 0):
+        result = host.keep()
+        assert (result.verdict, result.kept_records, result.freed_records) == ("refused", kept, 0)
+        assert "register 10 proved this log before" in result.reason
+        assert "\n" not in result.reason
+    assert (host.names(), host.kernel.freed) == (["boot_aggregate", "a"], freed)
+    host.registers = host.kernel.registers
+    assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate", "a"])
+    assert host.kernel.current_list == host.kernel.staged_list == b""
+
+
+def test_registers_that_vanish_over_a_reset_do_not_matter(host: Host) -> None:
+    host.keep()
+    host.registers = no_registers
+    host.kernel.boot()
+    host.boot_id = "second"
+    result = host.keep()
+    assert (result.verdict, result.log, result.freed_records) == ("unproven", 1, 1)
+    host.kernel.measure("a")
+    assert (host.keep().verdict, host.names()) == ("unproven", ["boot_aggregate", "a"])
+
+
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_registers_that_appear_and_vanish_are_remembered(host: Host, method: Literal["prompt", "follow"]) -> None:
+    host.registers = no_registers
+    assert host.keep(method).verdict == "unproven"
+    host.registers = host.kernel.registers
+    assert host.keep(method).verdict == "proven"
+    host.registers = no_registers
+    host.kernel.measure("a")
+    assert host.keep().verdict == "refused"
+
+
 def test_a_bank_that_the_kernel_pads_is_proved_and_stays_so(host: Host) -> None:
     kept = host.kernel
 

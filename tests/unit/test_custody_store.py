@@ -15,6 +15,7 @@ from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy
 from imarium.custody.journal import Journal
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA384
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -140,6 +141,16 @@ def journal_of(path: Path) -> Path:
     return path
 
 
+def test_the_registers_of_a_journal_line_go_round(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"")
+    journal = Journal(path)
+    for registers in ((), (IMA_PCR, PcrIndex(11))):
+        journal.append(Entry(Event.KEPT, "now", "boot", 1, 10, 0, registers=registers))
+    assert [entry.registers for entry in Journal(path).entries] == [(), (IMA_PCR, PcrIndex(11))]
+    assert [json.loads(line).get("registers") for line in path.read_bytes().splitlines()] == [None, [10, 11]]
+
+
 def test_a_journal_torn_at_any_byte_of_its_last_line_is_mended(tmp_path: Path) -> None:
     path = journal_of(tmp_path / "journal")
     whole = path.read_bytes()
@@ -180,7 +191,13 @@ def test_a_whole_last_line_of_another_version_is_an_error_and_stays(tmp_path: Pa
     previous = json.loads(whole.splitlines()[-1])["sum"]
     good = json.loads(whole.splitlines()[-1])
     del good["sum"]
-    for changes in ({"event": "of-tomorrow"}, {"base": 21}, {"bytes": True}, {"state": {"type": "other"}}):
+    for changes in (
+        {"event": "of-tomorrow"},
+        {"base": 21},
+        {"bytes": True},
+        {"state": {"type": "other"}},
+        {"registers": [64]},
+    ):
         document = good | changes
         text = json.dumps(document, separators=(",", ":"), sort_keys=True)
         checksum = hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:32]

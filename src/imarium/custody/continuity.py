@@ -1,7 +1,8 @@
 """Whether the kernel's list continues a log, and where; or begins a new one.
 
 With registers that can be read this is proved: the way of reading is taken in which replay reaches them. Only where
-there is none do content, the journal and the boot id decide, and the result is called unproven.
+there is none do content, the journal and the boot id decide, and the result is called unproven; it is refused if
+registers proved the log before.
 """
 
 from dataclasses import dataclass
@@ -75,8 +76,10 @@ def _continues(log: Log, kernel: bytes, values: RegisterValues, boot_id: str) ->
     known = values if state else {}
     doubt = "" if state else f"where log {log.number:04} begins is unknown, so no register can prove it"
     by_content: int | None = None
+    readable = False
     for overlap in overlaps(log.tail(len(kernel)), kernel, log.layout, log.expected_overlaps):
         proof = _proof(kernel[overlap:], log.layout, state or ChainState(log.records), known, padded)
+        readable = readable or proof.readable
         if kernel and log.boot_id != boot_id and not proof.kernels:
             continue  # another kernel's list has its own boot aggregate behind what was carried over
         if proof.reached:
@@ -87,6 +90,8 @@ def _continues(log: Log, kernel: bytes, values: RegisterValues, boot_id: str) ->
             doubt = doubt or proof.doubt()
     if by_content is None:
         return None
+    if not readable and log.proved_by:
+        doubt = doubt or _vanished(log.proved_by)
     verdict: Verdict = "refused" if doubt else "unproven"
     reason = doubt or "no register can be read; content and the journal decided"
     return Continuity(log, by_content, state, log.layout, padded, log.meta.start, verdict, reason)
@@ -123,7 +128,18 @@ def _proof(
 
 
 def _proved_by(proof: Proof) -> tuple[str, tuple[PcrIndex, ...]]:
-    return "replay reaches register " + ", ".join(str(pcr) for pcr in proof.registers), proof.registers
+    return f"replay reaches register {_numbers(proof.registers)}", proof.registers
+
+
+def _vanished(registers: tuple[PcrIndex, ...]) -> str:
+    return (
+        f"register {_numbers(registers)} proved this log before and cannot be read now; see that the TPM's driver is "
+        "loaded, then run again (or restart: a reset begins a new log)"
+    )
+
+
+def _numbers(registers: tuple[PcrIndex, ...]) -> str:
+    return ", ".join(map(str, registers))
 
 
 def _layout(kernel: bytes) -> ListLayout:

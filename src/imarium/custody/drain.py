@@ -94,7 +94,10 @@ class Drain:
         proof = store_and_prove(self._progress, staged[overlap:], current, values, hook)
         self._progress.count(proof, len(staged[overlap:]))
         next_base = log.bytes - behind
-        log.note(Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state)
+        proved = proof.registers if proof.complete else ()
+        log.note(
+            Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state, registers=proved
+        )
         hook(Step.JOURNALED)
         doubt = proof.doubt()
         if verdict == "proven" and not proof.complete:

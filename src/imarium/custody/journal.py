@@ -17,6 +17,7 @@ from pathlib import Path
 from imarium import durable
 from imarium.chain import ChainState
 from imarium.errors import MalformedInput
+from imarium.formats.registers import LIST_PCRS, PcrIndex
 
 __all__ = ["Entry", "Event", "Journal", "now"]
 
@@ -48,7 +49,8 @@ class Entry:
     """One line. ``records`` and ``bytes`` are the log's size after it; ``state`` is the replay up to there.
 
     ``base`` is the byte of the log at which the kernel's oldest record stands; ``next_base``, in ``kept`` only, where
-    it will stand once the staged records are deleted. ``boot_id`` is the kernel's.
+    it will stand once the staged records are deleted. ``boot_id`` is the kernel's. ``registers`` are those that proved
+    the log, in ``kept`` and ``followed``.
     """
 
     event: Event
@@ -60,6 +62,7 @@ class Entry:
     state: ChainState | None = None
     detail: str = ""
     next_base: int | None = None
+    registers: tuple[PcrIndex, ...] = ()
 
     def to_document(self) -> dict[str, object]:
         """The entry as a JSON document."""
@@ -73,6 +76,8 @@ class Entry:
         }
         if self.next_base is not None:
             document["next_base"] = self.next_base
+        if self.registers:
+            document["registers"] = list(self.registers)
         if self.state is not None:
             document["state"] = self.state.to_document()
         if self.detail:
@@ -183,4 +188,12 @@ def _entry(document: Mapping[str, object]) -> Entry:
         state = ChainState.from_document(document["state"]) if "state" in document else None
     except MalformedInput as error:
         raise _BadLine(str(error)) from error
-    return Entry(Event(event), at, boot_id, records, size, base, state, detail, later[0] if later else None)
+    next_base = later[0] if later else None
+    return Entry(Event(event), at, boot_id, records, size, base, state, detail, next_base, _registers(document))
+
+
+def _registers(document: Mapping[str, object]) -> tuple[PcrIndex, ...]:
+    numbers = document.get("registers", [])
+    if not isinstance(numbers, list) or not all(type(number) is int and 0 <= number < LIST_PCRS for number in numbers):
+        raise _BadLine("its registers are not numbers that a list can have")
+    return tuple(map(PcrIndex, numbers))

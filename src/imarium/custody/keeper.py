@@ -88,12 +88,16 @@ class Keeper:
         progress = self._open(found)
         log = progress.log
         base = log.bytes - found.overlap
-        if data := kernel[found.overlap :]:
+        data = kernel[found.overlap :]
+        if data:
             proof = store_and_prove(progress, data, b"", {}, self._hook)
             progress.count(proof, len(data))
             if doubt := proof.doubt():
                 verdict, reason = "refused", doubt
-            log.note(Event.FOLLOWED, self._boot_id, base=base, state=progress.state, detail=reason)
+        proved = found.registers if verdict == "proven" else ()
+        if data or (proved and not log.proved_by):
+            state = progress.state
+            log.note(Event.FOLLOWED, self._boot_id, base=base, state=state, registers=proved, detail=reason)
             self._hook(Step.JOURNALED)
         if verdict == "refused":
             refuse(log, self._boot_id, reason)

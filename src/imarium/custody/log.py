@@ -14,6 +14,7 @@ from imarium.custody.journal import Entry, Event, Journal, now
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, Record, read_records
+from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
 __all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
@@ -68,6 +69,12 @@ class Log:
         """The newest state in the journal: what was replayed when those records were kept."""
         noted = self._checkpoint(lambda entry: entry.state is not None)
         return noted.state if noted else None
+
+    @property
+    def proved_by(self) -> tuple[PcrIndex, ...]:
+        """The registers that proved the log when they were last read; none if no register ever did."""
+        proved = self._checkpoint(lambda entry: bool(entry.registers))
+        return proved.registers if proved else ()
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
@@ -162,10 +169,12 @@ class Log:
         base: int,
         next_base: int | None = None,
         state: ChainState | None = None,
+        registers: tuple[PcrIndex, ...] = (),
         detail: str = "",
     ) -> None:
         """Write a line of the journal, durably."""
-        self.journal.append(Entry(event, now(), boot_id, self.records, self.bytes, base, state, detail, next_base))
+        entry = Entry(event, now(), boot_id, self.records, self.bytes, base, state, detail, next_base, registers)
+        self.journal.append(entry)
 
     def grow(self, records: int, size: int) -> None:
         """Count records that are in the list, synced and checked; the caller notes it in the journal next."""
