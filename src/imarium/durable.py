@@ -5,7 +5,7 @@ whole, then synced. A replacement is written beside, synced, renamed, and the di
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from imarium.errors import MissingComponent
 
 __all__ = [
     "append",
+    "append_blocks",
     "create_directory",
     "publish_directory",
     "read_blocks",
@@ -38,15 +39,32 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise MissingComponent(f"{path}: {error.strerror}; make room or give access, then run again") from error
 
 
-def append(path: Path, data: bytes, *, halfway: Callable[[], None] = lambda: None) -> None:
-    """Write ``data`` to the end of the file, creating it. Not synced. ``halfway`` is called in the middle."""
+def append(path: Path, data: bytes) -> None:
+    """Write ``data`` to the end of the file, creating it. Not synced."""
+    append_blocks(path, [data], size=len(data))
+
+
+def append_blocks(
+    path: Path, blocks: Iterable[bytes], *, size: int, halfway: Callable[[], None] = lambda: None
+) -> None:
+    """Write ``blocks``, of ``size`` bytes together, to the end of the file, creating it. Not synced.
+
+    ``halfway`` is called in the middle.
+    """
     with storage_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
-            middle = len(data) // 2
-            _write_all(descriptor, data[:middle])
-            halfway()
-            _write_all(descriptor, data[middle:])
+            before = size // 2
+            for block in blocks:
+                if 0 <= before < len(block):
+                    _write_all(descriptor, block[:before])
+                    halfway()
+                    _write_all(descriptor, block[before:])
+                else:
+                    _write_all(descriptor, block)
+                before -= len(block)
+            if not size:
+                halfway()
         finally:
             os.close(descriptor)
 

@@ -19,9 +19,11 @@ from imarium.chain import ChainState
 from imarium.errors import MalformedInput
 from imarium.formats.registers import LIST_PCRS, PcrIndex
 
-__all__ = ["Entry", "Event", "Journal", "now"]
+__all__ = ["SUM_SIZE", "Entry", "Event", "Journal", "now"]
 
-_SUM_SIZE = 32
+SUM_SIZE = 32
+"""Of sums in the journal: hexadecimal digits of a SHA-256, from the first."""
+
 _MAX_LINE = 1 << 20
 
 
@@ -50,7 +52,7 @@ class Entry:
 
     ``base`` is the byte of the log at which the kernel's oldest record stands; ``next_base``, in ``kept`` only, where
     it will stand once the staged records are deleted. ``boot_id`` is the kernel's. ``registers`` are those that proved
-    the log, in ``kept`` and ``followed``.
+    the log, in ``kept`` and ``followed``; ``tail`` is a sum of the last bytes before ``bytes``, where there is a state.
     """
 
     event: Event
@@ -63,6 +65,7 @@ class Entry:
     detail: str = ""
     next_base: int | None = None
     registers: tuple[PcrIndex, ...] = ()
+    tail: str = ""
 
     def to_document(self) -> dict[str, object]:
         """The entry as a JSON document."""
@@ -76,6 +79,8 @@ class Entry:
         }
         if self.next_base is not None:
             document["next_base"] = self.next_base
+        if self.tail:
+            document["tail"] = self.tail
         if self.registers:
             document["registers"] = list(self.registers)
         if self.state is not None:
@@ -149,7 +154,7 @@ class Journal:
 
 def _checksum(previous: str, document: Mapping[str, object]) -> str:
     text = json.dumps(document, separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:_SUM_SIZE]
+    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:SUM_SIZE]
 
 
 class _BadLine(ValueError):
@@ -173,14 +178,14 @@ def _parse(line: bytes, previous: str) -> tuple[dict[str, object], str]:
 
 
 def _entry(document: Mapping[str, object]) -> Entry:
-    texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail")]
+    texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail", "tail")]
     names = ["records", "bytes", "base", *(["next_base"] if "next_base" in document else [])]
     sizes = [document.get(name) for name in names]
     if not all(isinstance(text, str) for text in texts) or texts[0] not in set(Event):
         raise _BadLine("it is of another version; use the imarium that wrote it, or a newer one")
     if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in sizes):
         raise _BadLine("its sizes are not numbers")
-    event, at, boot_id, detail = (str(text) for text in texts)
+    event, at, boot_id, detail, tail = (str(text) for text in texts)
     records, size, base, *later = (size for size in sizes if isinstance(size, int))
     if max([base, *later]) > size:
         raise _BadLine("the kernel's oldest record stands behind the log's end")
@@ -189,7 +194,7 @@ def _entry(document: Mapping[str, object]) -> Entry:
     except MalformedInput as error:
         raise _BadLine(str(error)) from error
     next_base = later[0] if later else None
-    return Entry(Event(event), at, boot_id, records, size, base, state, detail, next_base, _registers(document))
+    return Entry(Event(event), at, boot_id, records, size, base, state, detail, next_base, _registers(document), tail)
 
 
 def _registers(document: Mapping[str, object]) -> tuple[PcrIndex, ...]:
