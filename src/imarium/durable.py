@@ -5,6 +5,7 @@ whole, then synced. A replacement is written beside, synced, renamed, and the di
 """
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "read_blocks",
     "replace_file",
     "size_of",
+    "state_directory",
     "storage_errors",
     "sync_directory",
     "sync_file",
@@ -97,15 +99,25 @@ def truncate(path: Path, size: int) -> None:
     sync_file(path)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` in place of the file, durably: a crash leaves the old content or the new, whole."""
-    beside = path.with_name(f".{path.name}.new")
-    with storage_errors(beside):
-        beside.unlink(missing_ok=True)
-    append(beside, data)
-    sync_file(beside)
+def replace_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Put ``data`` in place of the file, durably: a crash leaves the old content or the new, whole.
+
+    A crash can leave a file beside it, whose name no one can foresee: ``.`` and 16 digits, ``.new``.
+    """
+    beside = path.with_name(f".{secrets.token_hex(8)}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(path):
-        beside.replace(path)
+        descriptor = os.open(beside, flags, mode)
+        try:
+            try:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
     sync_directory(path.parent)
 
 
@@ -124,6 +136,22 @@ def publish_directory(hidden: Path, final: Path) -> None:
     with storage_errors(final):
         hidden.rename(final)
     sync_directory(final.parent)
+
+
+def state_directory(option: str) -> Path:
+    """Where files are kept unless told: below /var/lib for root, else in the user's state directory.
+
+    Raises MissingComponent for a user without a home; ``option`` is what names another place.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/imarium")
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # the XDG Base Directory Specification has others ignored
+        return state / "imarium"
+    try:
+        return Path.home() / ".local" / "state" / "imarium"
+    except RuntimeError as error:
+        raise MissingComponent(f"you have no home directory to keep anything in; name a place with {option}") from error
 
 
 def size_of(path: Path) -> int:

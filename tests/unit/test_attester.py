@@ -30,7 +30,7 @@ def test_records_that_no_verifier_takes_at_once_are_refused(monkeypatch: pytest.
     part, _ = attester._records(View(), 1)
     assert (part.first, part.count, part.records) == (1, 2, records("a", "b"))
     monkeypatch.setattr(attester, "MAX_EVIDENCE", room + attester._BESIDE - 1)
-    with pytest.raises(RefusedOperation, match="from number 1 on .* --from N"):
+    with pytest.raises(RefusedOperation, match=r"from number 1 on .* --from N"):
         attester._records(View(), 1)
     part, _ = attester._records(View(), 2)
     assert part.records == record("b")

@@ -12,7 +12,7 @@ import pytest
 
 from imarium.chain import ChainState
 from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy, default_store
-from imarium.custody.journal import Journal
+from imarium.custody.journal import MAX_JOURNAL, Journal
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
@@ -206,6 +206,16 @@ def test_a_whole_last_line_of_another_version_is_an_error_and_stays(tmp_path: Pa
         with pytest.raises(MalformedInput, match=r"journal: at byte \d+: .* line 4: "):
             Journal(path)
         assert path.read_bytes() == whole + line
+
+
+def test_a_journal_is_read_to_a_bound(tmp_path: Path) -> None:
+    path = journal_of(tmp_path / "journal")
+    os.truncate(path, MAX_JOURNAL + 1)
+    with pytest.raises(MalformedInput, match=f"at most {MAX_JOURNAL} bytes"):
+        Journal(path)
+    os.truncate(path, MAX_JOURNAL)
+    with pytest.raises(MalformedInput, match="line 4: it does not end"):
+        Journal(path)
 
 
 HOLDER = """

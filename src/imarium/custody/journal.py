@@ -8,6 +8,7 @@ The format is described in ``docs/store.md``.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +20,14 @@ from imarium.chain import ChainState
 from imarium.errors import MalformedInput
 from imarium.formats.registers import LIST_PCRS, PcrIndex
 
-__all__ = ["SUM_SIZE", "Entry", "Event", "Journal", "now"]
+__all__ = ["MAX_JOURNAL", "SUM_SIZE", "Entry", "Event", "Journal", "now"]
 
 SUM_SIZE = 32
 """Of sums in the journal: hexadecimal digits of a SHA-256, from the first."""
 
 _MAX_LINE = 1 << 20
+MAX_JOURNAL = 1 << 28
+"""Largest journal that is read, in bytes."""
 
 
 class Event(StrEnum):
@@ -104,29 +107,35 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with durable.storage_errors(path):
-            data = path.read_bytes()
         self.entries: list[Entry] = []
         self._sum = ""
         self._size = 0
-        for number, line in enumerate(data.splitlines(keepends=True)):
-            end = self._size + len(line)
-            try:
-                document, checksum = _parse(line, self._sum)
-            except _BadLine as error:
-                if end < len(data):
-                    raise self._malformed(number, error) from error
-                break
-            try:
-                self.entries.append(_entry(document))
-            except _BadLine as error:
-                raise self._malformed(number, error) from error
-            self._sum = checksum
-            self._size = end
-        self.torn = len(data) - self._size
+        with durable.storage_errors(path), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_JOURNAL:
+                raise MalformedInput(str(path), offset=0, expected=f"at most {MAX_JOURNAL} bytes", found=str(size))
+            while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
+                pass
+        self.torn = max(0, size - self._size)
 
-    def _malformed(self, number: int, error: "_BadLine") -> MalformedInput:
-        expected, found = "a journal line as custody wrote it", f"line {number + 1}: {error}"
+    def _take(self, line: bytes, size: int) -> bool:
+        """Read the next line of a journal of ``size`` bytes; False for what a crash can have left at its end."""
+        try:
+            document, checksum = _parse(line, self._sum)
+        except _BadLine as error:
+            if self._size + len(line) < size:
+                raise self._malformed(error) from error
+            return False
+        try:
+            self.entries.append(_entry(document))
+        except _BadLine as error:
+            raise self._malformed(error) from error
+        self._sum = checksum
+        self._size += len(line)
+        return True
+
+    def _malformed(self, error: "_BadLine") -> MalformedInput:
+        expected, found = "a journal line as custody wrote it", f"line {len(self.entries) + 1}: {error}"
         return MalformedInput(str(self.path), offset=self._size, expected=expected, found=found)
 
     @property

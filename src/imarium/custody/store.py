@@ -29,19 +29,8 @@ class StoreBusy(RefusedOperation):
 
 
 def default_store() -> Path:
-    """Where the store is unless told: under /var/lib for root, else in the user's state directory.
-
-    Raises MissingComponent for a user without a home.
-    """
-    if os.geteuid() == 0:
-        return Path("/var/lib/imarium")
-    state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    if state.is_absolute():  # the XDG Base Directory Specification has others ignored
-        return state / "imarium"
-    try:
-        return Path.home() / ".local" / "state" / "imarium"
-    except RuntimeError as error:
-        raise MissingComponent("you have no home directory to keep anything in; name a store with --store") from error
+    """Where the store is unless told. Raises MissingComponent for a user without a home."""
+    return durable.state_directory("--store")
 
 
 class Store:
