@@ -102,7 +102,8 @@ class Store:
         try:
             self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not shared:
-                _sign(descriptor)
+                with durable.storage_errors(path):
+                    _sign(descriptor)
             yield
         finally:
             os.close(descriptor)
