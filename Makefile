@@ -23,7 +23,7 @@ lint: setup ## formatting, style, types and layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-unit: setup ## the tests that take seconds, with the coverage of what needs no device
+unit: setup ## the quick tests, with the coverage of what needs no device
 	$(PYTEST) tests/unit tests/contract -q $(COVERED:%=--cov=imarium.%) --cov-report=term:skip-covered --cov-fail-under=90
 
 real: setup ## tests on a real TPM (swtpm), real lists and real processes
@@ -35,8 +35,9 @@ vm: setup ## tests on a real kernel in a virtual machine
 fuzz: setup ## fuzz each parser for a short while
 	PYTHON=.venv/bin/python tests/fuzz/run 20
 
-bench: setup ## time replay beside evmctl
+bench: setup ## time replay beside evmctl, and measure what a drain takes
 	.venv/bin/python bench/replay.py
+	.venv/bin/python bench/custody.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

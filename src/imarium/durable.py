@@ -5,7 +5,8 @@ whole, then synced. A replacement is written beside, synced, renamed, and the di
 """
 
 import os
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from imarium.errors import MissingComponent
 
 __all__ = [
     "append",
+    "append_blocks",
     "create_directory",
     "publish_directory",
     "read_blocks",
     "replace_file",
     "replace_unread",
     "size_of",
+    "state_directory",
     "storage_errors",
     "sync_directory",
     "sync_file",
@@ -39,15 +42,32 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise MissingComponent(f"{path}: {error.strerror}; make room or give access, then run again") from error
 
 
-def append(path: Path, data: bytes, *, halfway: Callable[[], None] = lambda: None) -> None:
-    """Write ``data`` to the end of the file, creating it. Not synced. ``halfway`` is called in the middle."""
+def append(path: Path, data: bytes) -> None:
+    """Write ``data`` to the end of the file, creating it. Not synced."""
+    append_blocks(path, [data], size=len(data))
+
+
+def append_blocks(
+    path: Path, blocks: Iterable[bytes], *, size: int, halfway: Callable[[], None] = lambda: None
+) -> None:
+    """Write ``blocks``, of ``size`` bytes together, to the end of the file, creating it. Not synced.
+
+    ``halfway`` is called in the middle.
+    """
     with storage_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
-            middle = len(data) // 2
-            _write_all(descriptor, data[:middle])
-            halfway()
-            _write_all(descriptor, data[middle:])
+            before = size // 2
+            for block in blocks:
+                if 0 <= before < len(block):
+                    _write_all(descriptor, block[:before])
+                    halfway()
+                    _write_all(descriptor, block[before:])
+                else:
+                    _write_all(descriptor, block)
+                before -= len(block)
+            if not size:
+                halfway()
         finally:
             os.close(descriptor)
 
@@ -80,15 +100,25 @@ def truncate(path: Path, size: int) -> None:
     sync_file(path)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` in place of the file, durably: a crash leaves the old content or the new, whole."""
-    beside = path.with_name(f".{path.name}.new")
-    with storage_errors(beside):
-        beside.unlink(missing_ok=True)
-    append(beside, data)
-    sync_file(beside)
+def replace_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Put ``data`` in place of the file, durably: a crash leaves the old content or the new, whole.
+
+    A crash can leave a file beside it, whose name no one can foresee: ``.`` and 16 digits, ``.new``.
+    """
+    beside = path.with_name(f".{secrets.token_hex(8)}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(path):
-        beside.replace(path)
+        descriptor = os.open(beside, flags, mode)
+        try:
+            try:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
     sync_directory(path.parent)
 
 
@@ -126,6 +156,22 @@ def publish_directory(hidden: Path, final: Path) -> None:
     with storage_errors(final):
         hidden.rename(final)
     sync_directory(final.parent)
+
+
+def state_directory(option: str) -> Path:
+    """Where files are kept unless told: below /var/lib for root, else in the user's state directory.
+
+    Raises MissingComponent for a user without a home; ``option`` is what names another place.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/imarium")
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # the XDG Base Directory Specification has others ignored
+        return state / "imarium"
+    try:
+        return Path.home() / ".local" / "state" / "imarium"
+    except RuntimeError as error:
+        raise MissingComponent(f"you have no home directory to keep anything in; name a place with {option}") from error
 
 
 def size_of(path: Path) -> int:

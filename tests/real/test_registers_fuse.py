@@ -230,6 +230,16 @@ def test_digest_and_log_are_new_at_each_open(own: Mounted) -> None:
     assert len(seen) == 5
 
 
+def test_the_size_of_the_log_is_never_an_old_one(own: Mounted) -> None:
+    """Else tail, which seeks from the end, shows what was the end a second ago."""
+    log, text = own.events / "event_log", b"x" * PAGE
+    for number in range(1, 5):
+        write(own.events / "append_event", text)
+        assert log.stat().st_size > number * PAGE
+        EventLog(own.registers, REGISTERS[1], own.logs).append(b"last %d" % number)
+        assert shell(own, "tail -c 7 events/event_log").stdout == b"last %d\n" % number
+
+
 def test_reads_are_as_of_open(own: Mounted) -> None:
     write(own.events / "append_event", b"one")
     with (own.events / "event_log").open("rb", buffering=0) as log, (own.events / "digest").open("rb", 0) as digest:

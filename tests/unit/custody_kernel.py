@@ -10,7 +10,7 @@ from imarium.formats.records import ListLayout, Record, encode_record
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.templates import template
 from imarium.hashes import SHA1, SHA256
-from imarium.securityfs import AlreadyStaged, NothingToDelete, NothingToStage, Snapshot
+from imarium.securityfs import AlreadyStaged, NothingToDelete, NothingToStage
 
 LAYOUT = ListLayout()
 
@@ -92,5 +92,5 @@ class Kernel:
         yield self
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        yield Snapshot(self.staged(), self.current())
+    def snapshot(self) -> Iterator["Kernel"]:
+        yield self

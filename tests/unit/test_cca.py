@@ -49,6 +49,10 @@ REALM, PLATFORM = 44241, 44234
 ALONE = CcaPolicy(realm_alone=True)
 RSA_KEY = rsa.generate_private_key(65537, 4096)
 P521 = ec.generate_private_key(ec.SECP521R1())
+NO_AUTHORITY = (
+    x509.BasicConstraints(ca=False, path_length=None),
+    x509.KeyUsage(True, False, False, False, False, True, False, False, False),
+)
 ROOT, SUB = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
 
 
@@ -395,6 +399,7 @@ class TestCertificates:
             {"intermediates": (certificate(SUB, "sub", P521, "root", ca=True),)},
             {"intermediates": (certificate(SUB, "sub", ROOT, "root", ca=True, signs=False),)},
             {"intermediates": (certificate(SUB, "sub", ca=True),)},
+            {"intermediates": (certificate(SUB, "sub", ROOT, "root", critical=NO_AUTHORITY),)},
             {"intermediates": (b"",)},
             {"intermediates": (bytes(16385),)},
             {"root": certificate(ROOT, "root", ca=True, path_length=0)},
@@ -405,7 +410,7 @@ class TestCertificates:
             {"leaf": certificate(P521, "aik", SUB, "sub", digest=hashes.SHA224())},
             {"leaf": certificate(P521, "aik", SUB, "sub") + b"\0"},
         ],
-        ids=range(16),
+        ids=range(17),
     )
     def test_chains_that_do_not_hold(self, change):
         assert "certificate_invalid" in self.codes(certified(P521, **change))

@@ -1,14 +1,18 @@
 """Custody over a simulated kernel: continuity, crashes at every step, refusals."""
 
 import sys
-from collections.abc import Callable, Collection
+import tracemalloc
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from imarium.chain import RegisterValues, replay
-from imarium.custody import Custody, Event, Hook, Keeper, KeepResult, ReadRegisters, Step, Store, no_registers
+from imarium.custody import Custody, Event, Hook, Keeper, KeepResult, Log, ReadRegisters, Step, Store, no_registers
+from imarium.custody.journal import Journal
+from imarium.custody.listing import Listing, survey
 from imarium.custody.steps import kill_at
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
@@ -240,6 +244,46 @@ def test_registers_that_vanish_in_a_run_free_nothing(host: Host) -> None:
     assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate"])
 
 
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_registers_that_vanish_between_runs_free_nothing(host: Host, method: Literal["prompt", "follow"]) -> None:
+    host.keep(method)
+    assert Store(host.path).log().proved_by == (IMA_PCR,)
+    freed = list(host.kernel.freed)
+    host.registers = no_registers
+    host.kernel.measure("a")
+    for kept in (1, 0):
+        result = host.keep()
+        assert (result.verdict, result.kept_records, result.freed_records) == ("refused", kept, 0)
+        assert "register 10 proved this log before" in result.reason
+        assert "\n" not in result.reason
+    assert (host.names(), host.kernel.freed) == (["boot_aggregate", "a"], freed)
+    host.registers = host.kernel.registers
+    assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate", "a"])
+    assert host.kernel.current_list == host.kernel.staged_list == b""
+
+
+def test_registers_that_vanish_over_a_reset_do_not_matter(host: Host) -> None:
+    host.keep()
+    host.registers = no_registers
+    host.kernel.boot()
+    host.boot_id = "second"
+    result = host.keep()
+    assert (result.verdict, result.log, result.freed_records) == ("unproven", 1, 1)
+    host.kernel.measure("a")
+    assert (host.keep().verdict, host.names()) == ("unproven", ["boot_aggregate", "a"])
+
+
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_registers_that_appear_and_vanish_are_remembered(host: Host, method: Literal["prompt", "follow"]) -> None:
+    host.registers = no_registers
+    assert host.keep(method).verdict == "unproven"
+    host.registers = host.kernel.registers
+    assert host.keep(method).verdict == "proven"
+    host.registers = no_registers
+    host.kernel.measure("a")
+    assert host.keep().verdict == "refused"
+
+
 def test_a_bank_that_the_kernel_pads_is_proved_and_stays_so(host: Host) -> None:
     kept = host.kernel
 
@@ -334,6 +378,129 @@ def test_a_kept_list_that_was_changed_is_an_error(host: Host, change: Callable[[
     with pytest.raises((MalformedInput, MissingComponent)):
         host.keep()
     assert host.kernel.current_list == record("a")
+
+
+LONG = [f"/{number:04}/" + "x" * 200 for number in range(60)]
+
+
+def changed(host: Host, offset: int) -> None:
+    path = host.path / "logs/0000/list"
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def without_tails(host: Host) -> None:
+    """Write the journal again as one that notes no sums of the list's last bytes."""
+    journal = Store(host.path).log().journal
+    entries = [replace(entry, tail="") for entry in journal.entries]
+    journal.path.write_bytes(b"")
+    again = Journal(journal.path)
+    for entry in entries:
+        again.append(entry)
+
+
+def test_a_run_takes_the_log_up_where_the_journal_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.kernel.measure(*LONG)
+    host.keep()
+    host.kernel.measure("a")
+    read: list[int] = []
+    blocks = Log.blocks
+
+    def counted(log: Log, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        for block in blocks(log, start, end):
+            read.append(len(block))
+            yield block
+
+    monkeypatch.setattr(Log, "blocks", counted)
+    assert host.keep().verdict == "proven"
+    assert 0 < sum(read) < 10_000
+    whole = Custody(host.path).whole(host.kernel, boot_id="first", registers=host.registers)
+    assert sum(read) > whole.size > 12_000
+
+
+def test_kept_records_that_were_changed_never_become_evidence(either: Host) -> None:
+    either.kernel.measure(*LONG)
+    either.keep()
+    changed(either, 100)
+    either.kernel.measure("a")
+    with pytest.raises(MalformedInput, match="the list was changed, so restore it"):
+        either.whole()
+    assert (either.keep().kept_records, either.kernel.current_list) == (1, b"")
+    with pytest.raises(MalformedInput, match="the list was changed"):
+        either.whole()
+    changed(either, 100)
+    assert either.whole() == ["boot_aggregate", *LONG, "a"]
+
+
+def test_changed_records_are_named_where_no_register_is_reached(host: Host) -> None:
+    host.kernel.measure(*LONG)
+    host.keep()
+    changed(host, 100)
+    host.kernel.measure("failed", extend=False)
+    host.kernel.measure("a")
+    with pytest.raises(MalformedInput, match="the list was changed"):
+        host.keep()
+    assert host.kernel.current_list == records("failed", "a")
+
+
+def test_a_journal_without_sums_of_the_list_has_all_replayed(host: Host) -> None:
+    host.kernel.measure(*LONG)
+    host.keep()
+    without_tails(host)
+    assert host.keep().verdict == "proven"
+    changed(host, 100)
+    with pytest.raises(MalformedInput, match="the list was changed"):
+        host.keep()
+
+
+def test_overlaps_are_found_over_the_edges_of_blocks(either: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imarium.durable.BLOCK", 7)
+    either.kernel.measure("a", "b", "a", "b")
+    either.keep("follow")
+    either.kernel.current_list = records("b", "a", "b")  # others have deleted the first two
+    either.kernel.measure("c")
+    assert either.keep("follow").kept_records == 1
+    assert either.keep("prompt").freed_records == 4
+    assert either.names() == ["boot_aggregate", "a", "b", "a", "b", "c"]
+
+
+def test_no_list_lies_in_memory_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.kernel.measure(*(f"/{number:05}/" + "x" * 4000 for number in range(4000)))
+    data = host.kernel.current_list
+
+    def blocks(part: bytes) -> Iterator[bytes]:
+        return (part[start : start + 4096] for start in range(0, len(part), 4096))
+
+    monkeypatch.setattr(host.kernel, "staged", lambda: blocks(host.kernel.staged_list))
+    monkeypatch.setattr(host.kernel, "current", lambda: blocks(host.kernel.current_list))
+    tracemalloc.start()
+    try:
+        assert host.keep("follow").verdict == "proven"
+        assert host.keep("prompt").freed_records == 4001
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(data) > 16_000_000
+    assert peak < len(data) / 4
+
+
+@pytest.mark.parametrize("size", [1, 3, 100, 1000])
+def test_a_listing_gives_any_part_of_what_is_there(size: int) -> None:
+    data = records("a", "b", "c")
+
+    def read() -> Iterator[bytes]:
+        grown = data + record("d")
+        return (grown[start : start + size] for start in range(0, len(grown), size))
+
+    listing = Listing(read, len(data), 3, frozenset({IMA_PCR}))
+    for start in range(0, len(data), 17):
+        assert b"".join(listing.blocks(start)) == data[start:]
+        assert b"".join(listing.blocks(start, start + 40)) == data[start : start + 40]
+    assert list(listing.blocks(len(data) + 5)) == []
+    assert survey(lambda: iter([data]), LAYOUT).records == 3
+    with pytest.raises(MissingComponent, match="run again"):
+        list(Listing(lambda: iter([data[:9]]), len(data), 3, frozenset()).blocks())
 
 
 def test_state_and_records_from_any_number(host: Host) -> None:

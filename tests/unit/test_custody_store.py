@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from imarium.chain import ChainState
-from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy
-from imarium.custody.journal import Journal
+from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy, default_store
+from imarium.custody.journal import MAX_JOURNAL, Journal
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA384
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -61,6 +62,19 @@ def test_a_store_of_another_user_is_refused(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: store.path.stat().st_uid + 1)
     with pytest.raises(RefusedOperation, match="belongs to user"):
         Store(store.path)
+
+
+def test_the_default_store_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert default_store() == Path("/state/imarium")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert default_store() == Path("/home/someone/.local/state/imarium")
+    monkeypatch.delenv("HOME")
+    with pytest.raises(MissingComponent, match="--store"):
+        default_store()
 
 
 def test_no_store_and_no_log(tmp_path: Path, store: Store) -> None:
@@ -127,6 +141,16 @@ def journal_of(path: Path) -> Path:
     return path
 
 
+def test_the_registers_of_a_journal_line_go_round(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"")
+    journal = Journal(path)
+    for registers in ((), (IMA_PCR, PcrIndex(11))):
+        journal.append(Entry(Event.KEPT, "now", "boot", 1, 10, 0, registers=registers))
+    assert [entry.registers for entry in Journal(path).entries] == [(), (IMA_PCR, PcrIndex(11))]
+    assert [json.loads(line).get("registers") for line in path.read_bytes().splitlines()] == [None, [10, 11]]
+
+
 def test_a_journal_torn_at_any_byte_of_its_last_line_is_mended(tmp_path: Path) -> None:
     path = journal_of(tmp_path / "journal")
     whole = path.read_bytes()
@@ -167,7 +191,13 @@ def test_a_whole_last_line_of_another_version_is_an_error_and_stays(tmp_path: Pa
     previous = json.loads(whole.splitlines()[-1])["sum"]
     good = json.loads(whole.splitlines()[-1])
     del good["sum"]
-    for changes in ({"event": "of-tomorrow"}, {"base": 21}, {"bytes": True}, {"state": {"type": "other"}}):
+    for changes in (
+        {"event": "of-tomorrow"},
+        {"base": 21},
+        {"bytes": True},
+        {"state": {"type": "other"}},
+        {"registers": [64]},
+    ):
         document = good | changes
         text = json.dumps(document, separators=(",", ":"), sort_keys=True)
         checksum = hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:32]
@@ -176,6 +206,16 @@ def test_a_whole_last_line_of_another_version_is_an_error_and_stays(tmp_path: Pa
         with pytest.raises(MalformedInput, match=r"journal: at byte \d+: .* line 4: "):
             Journal(path)
         assert path.read_bytes() == whole + line
+
+
+def test_a_journal_is_read_to_a_bound(tmp_path: Path) -> None:
+    path = journal_of(tmp_path / "journal")
+    os.truncate(path, MAX_JOURNAL + 1)
+    with pytest.raises(MalformedInput, match=f"at most {MAX_JOURNAL} bytes"):
+        Journal(path)
+    os.truncate(path, MAX_JOURNAL)
+    with pytest.raises(MalformedInput, match="line 4: it does not end"):
+        Journal(path)
 
 
 HOLDER = """

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,21 @@ def test_a_file_of_registers_is_seen_by_others_and_never_made_anew(tmp_path):
     with pytest.raises(RefusedOperation):
         FileRegisters.create(tmp_path / "deep" / "r")
     assert other.read(RTMR) == value
+
+
+def test_no_extend_of_a_file_of_registers_is_lost_among_several_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    registers = FileRegisters.create(tmp_path / "r")
+    digest, times = bytes(48), 25
+    threads = [threading.Thread(target=lambda: [registers.extend(RTMR, digest) for _ in range(times)]) for _ in "1234"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = bytes(48)
+    for _ in range(times * len(threads)):
+        expected = SHA384.digest(expected + digest)
+    assert registers.read(RTMR) == expected
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b"null", b"\xff", b"[" * 200000, b'{"sha256": 1}'])

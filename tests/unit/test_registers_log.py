@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from imarium.registers import (
     RegisterBusy,
     RegisterReadOnly,
     TextTooLong,
+    default_directory,
 )
 from imarium.registers.text import PAGE, Kind, read_lines, sync_line
 
@@ -409,3 +411,30 @@ def test_a_crash_at_any_moment_leaves_a_log_that_replays_or_heals(tmp_path, stat
         assert after.verify().in_step, moment  # every gap is explained by a noted extend
         moment += 1
     assert moment > 8
+
+
+@pytest.mark.parametrize(
+    ("user", "state", "home", "place"),
+    [
+        (0, "/x", "/home/a", "/var/lib"),
+        (1000, "/x", "/home/a", "/x"),
+        (1000, "x", "/home/a", "/home/a/.local/state"),
+        (1000, "", "/home/a", "/home/a/.local/state"),
+    ],
+)
+def test_logs_are_kept_with_the_state_of_the_machine_or_the_user(provider, monkeypatch, user, state, home, place):
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setenv("XDG_STATE_HOME", state)
+    monkeypatch.setenv("HOME", home)
+    assert default_directory(provider) == Path(place) / "imarium" / "registers" / "memory"
+
+
+def test_a_user_without_a_home_is_told_to_name_a_directory(provider, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(MissingComponent, match="--log"):
+        default_directory(provider)

@@ -52,8 +52,8 @@ def test_what_is_there(new: ImaDirectory) -> None:
 def test_a_kernel_without_staging(old: ImaDirectory) -> None:
     assert (old.has_staging, old.can_delete()) == (False, False)
     with old.snapshot() as lists:
-        assert list(lists.staged) == []
-        blocks = list(lists.current)
+        assert list(lists.staged()) == []
+        blocks = list(lists.current())
     assert len(blocks) > 1
     assert b"".join(blocks) == b"list" * 100_000
     with pytest.raises(ListUnavailable, match="not there"):
@@ -63,12 +63,12 @@ def test_a_kernel_without_staging(old: ImaDirectory) -> None:
 def test_one_file_alone_is_enough(tmp_path: Path) -> None:
     (tmp_path / PLAIN).write_bytes(b"x")
     with ImaDirectory(tmp_path).snapshot() as lists:
-        assert b"".join(lists.current) == b"x"
+        assert b"".join(lists.current()) == b"x"
 
 
 def test_a_snapshot_has_both_lists_of_one_algorithm(new: ImaDirectory) -> None:
     with new.snapshot(SHA256) as lists:
-        assert (b"".join(lists.staged), b"".join(lists.current)) == (b"staged", b"other")
+        assert (b"".join(lists.staged()), b"".join(lists.current())) == (b"staged", b"other")
     with pytest.raises(ListUnavailable), new.snapshot(SHA512):
         pass
 

@@ -533,6 +533,10 @@ class TestSvsm:
         signing = ek(0x00050072, symmetric=b"\0\x10")
         assert self.codes(self.evidence(signing), ek_size=len(signing)) == ["ek_unsuitable"]
 
+    def test_keys_without_a_cipher_for_children_are_no_endorsement_keys(self):
+        bare = ek(symmetric=b"\0\x10")
+        assert self.codes(self.evidence(bare), ek_size=len(bare)) == ["ek_unsuitable"]
+
     def test_a_report_that_is_none(self):
         assert self.codes(self.evidence(ek(), report=b"")) == ["snp_malformed"]
 

@@ -75,7 +75,7 @@ def check(store: Path) -> dict[str, object]:
 
 def kernel_list() -> bytes:
     with IMA.snapshot() as lists:
-        return b"".join([*lists.staged, *lists.current])
+        return b"".join([*lists.staged(), *lists.current()])
 
 
 def drains() -> dict[str, object]:
@@ -177,7 +177,7 @@ def _unprivileged() -> list[str]:
         os.setuid(1000)
         source = ImaDirectory(patience=0.0)
         with source.snapshot() as lists:
-            size = len(b"".join(lists.current))
+            size = len(b"".join(lists.current()))
         errors = [_error(source.stage), str(source.can_delete()), str(size > 0)]
         os.write(write, json.dumps(errors).encode())
         os._exit(0)

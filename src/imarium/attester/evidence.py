@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from imarium.errors import RefusedOperation, UsageError
-from imarium.formats.evidence import Evidence, ListPart, TpmPart
+from imarium.formats.evidence import MAX_EVIDENCE, Evidence, ListPart, TpmPart
 from imarium.formats.records import ListLayout, encode_record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.report_data import report_data
@@ -19,6 +19,8 @@ BOOT_REGISTERS = tuple(PcrIndex(pcr) for pcr in range(10))
 """The PCRs boot_aggregate is taken over: quoted too, so that a verifier can tell whether it is right."""
 
 _ATTEMPTS = 4
+_BESIDE = 1 << 16
+"""Room in evidence for all that is not records, in bytes."""
 
 
 class LogView(Protocol):
@@ -96,12 +98,18 @@ def _records(view: LogView, first: int) -> tuple[ListPart, set[PcrIndex]]:
     """The log's records from number ``first`` on, and the registers that any record of it names."""
     used: set[PcrIndex] = set()
     parts: list[bytes] = []
-    count = 0
+    count = size = 0
     for record in read_records(view.blocks(), view.layout):
         count = record.number + 1
         used.add(record.pcr)
         if record.number >= first:
             parts.append(encode_record(record))
+            size += record.size
+            if size > MAX_EVIDENCE - _BESIDE:
+                raise RefusedOperation(
+                    f"the records from number {first} on make evidence over {MAX_EVIDENCE} bytes, which no verifier "
+                    "accepts; ask with --from N for those after what the verifier has"
+                )
     if first > count:
         raise UsageError(f"the log has {count} records; there is no record {first} to begin with")
     return ListPart(first, count - first, view.layout, b"".join(parts)), used

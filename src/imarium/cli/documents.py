@@ -1,10 +1,9 @@
 """Small files named on the command line: JSON documents and texts."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
+from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent
 
 __all__ = ["is_there", "read_bytes", "read_json", "read_text", "write_atomically", "write_json"]
@@ -62,21 +61,4 @@ def write_json(path: Path, document: object) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file's content so that a crash leaves the old one or the new one. Raises MissingComponent."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise MissingComponent(f"{path}: cannot be written: {error.strerror}") from error
+    durable.replace_file(path, data)

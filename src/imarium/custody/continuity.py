@@ -1,25 +1,26 @@
 """Whether the kernel's list continues a log, and where; or begins a new one.
 
 With registers that can be read this is proved: the way of reading is taken in which replay reaches them. Only where
-there is none do content, the journal and the boot id decide, and the result is called unproven.
+there is none do content, the journal and the boot id decide, and the result is called unproven; it is refused if
+registers proved the log before.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from imarium.chain import ChainState, RegisterValues
+from imarium.custody.listing import Listing, layout_of, survey
 from imarium.custody.log import Log
 from imarium.custody.meta import LogStart
 from imarium.custody.overlap import overlaps
-from imarium.custody.proof import Proof, banks_of, prove
-from imarium.formats.lists import ListKind, detect_form
-from imarium.formats.records import ListLayout, RecordFramer
+from imarium.custody.proof import Proof, ReadRegisters, banks_of, prove
+from imarium.custody.source import Lists, read_all
+from imarium.formats.records import ListLayout
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, HashAlgorithm
 
-__all__ = ["Continuity", "Verdict", "decide", "registers_named"]
-
-_HEAD = 1 << 16
+__all__ = ["Continuity", "Verdict", "decide", "look", "registers_named"]
 
 Verdict = Literal["proven", "unproven", "refused"]
 """``proven`` by registers; ``unproven`` as no register can be read; ``refused`` as the registers say otherwise."""
@@ -45,59 +46,82 @@ class Continuity:
     registers: tuple[PcrIndex, ...] = ()
 
 
-def registers_named(log: Log | None, kernel: bytes) -> frozenset[PcrIndex]:
-    """The registers that records of the log or the kernel's list name, and IMA's own. Raises MalformedRecord."""
+def registers_named(log: Log | None, *lists: Listing) -> frozenset[PcrIndex]:
+    """The registers that records of the log or the kernel's lists name, and IMA's own."""
     noted = log.noted_state if log else None
-    framer = RecordFramer(log.layout if log else _layout(kernel))
-    named = {PcrIndex(frame[0]) for frame in framer.feed(kernel)}
-    framer.finish()
-    return frozenset({IMA_PCR} | named | (noted.values.keys() if noted else set()))
+    return frozenset({IMA_PCR}).union(noted.values if noted else (), *(listing.registers for listing in lists))
 
 
-def decide(log: Log | None, kernel: bytes, values: RegisterValues, boot_id: str) -> Continuity:
+def look(
+    log: Log | None, lists: Lists, registers: ReadRegisters, boot_id: str, *, recheck: bool = False
+) -> tuple[Continuity, Listing]:
+    """All that the kernel has, and how to keep it: see :func:`decide`. Raises as it, and what ``registers`` raises."""
+
+    def read() -> Iterator[bytes]:
+        return read_all(lists)
+
+    layout = log.layout if log else layout_of(read)
+    values = registers(registers_named(log, survey(read, layout)))
+    kernel = survey(read, layout)
+    return decide(log, kernel, values, boot_id, recheck=recheck), kernel
+
+
+def decide(
+    log: Log | None, kernel: Listing, values: RegisterValues, boot_id: str, *, recheck: bool = False
+) -> Continuity:
     """How to keep ``kernel``, all that the kernel has, staged and current. ``log`` is the newest log.
 
-    ``values`` were read before the end of ``kernel``. Raises MalformedRecord for a kernel list that cannot be read,
-    and MalformedInput for a log that is not what its journal says.
+    ``values`` were read before the end of ``kernel``. The log is taken up where its journal ends; with ``recheck``,
+    and wherever no register is reached so, it is replayed from its first byte. Raises MalformedRecord for a kernel
+    list that cannot be read, and MalformedInput for a log that is not what its journal says.
     """
-    found = _continues(log, kernel, values, boot_id) if log else None
+    found = _continues(log, kernel, values, boot_id, recheck) if log else None
     if found is not None and found.verdict != "refused":
         return found
-    layout = log.layout if log and not kernel else _layout(kernel)
+    layout = log.layout if log and not kernel.size else layout_of(kernel.read)
     fresh = _begins(kernel, values, layout)
     return fresh if found is None or fresh.verdict == "proven" else found
 
 
-def _continues(log: Log, kernel: bytes, values: RegisterValues, boot_id: str) -> Continuity | None:
+def _continues(log: Log, kernel: Listing, values: RegisterValues, boot_id: str, recheck: bool) -> Continuity | None:
     """The kernel list as a continuation of ``log``; None if nothing speaks for it."""
     padded = log.meta.padded
-    state = log.end_state(banks_of(values))
+    banks = banks_of(values)
+    state = log.end_state(banks) if recheck else log.resumed_state(banks)
     known = values if state else {}
     doubt = "" if state else f"where log {log.number:04} begins is unknown, so no register can prove it"
     by_content: int | None = None
-    for overlap in overlaps(log.tail(len(kernel)), kernel, log.layout, log.expected_overlaps):
-        proof = _proof(kernel[overlap:], log.layout, state or ChainState(log.records), known, padded)
-        if kernel and log.boot_id != boot_id and not proof.kernels:
+    readable = False
+    for overlap in overlaps(log, kernel):
+        proof = _proof(kernel.blocks(overlap), log.layout, state or ChainState(log.records), known, padded)
+        readable = readable or proof.readable
+        if kernel.size and log.boot_id != boot_id and not proof.kernels:
             continue  # another kernel's list has its own boot aggregate behind what was carried over
         if proof.reached:
             return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", *_proved_by(proof))
         assumed = not proof.readable and log.boot_id == boot_id and overlap in log.expected_overlaps
-        if by_content is None and (overlap or not kernel or assumed):
+        if by_content is None and (overlap or not kernel.size or assumed):
             by_content = overlap
             doubt = doubt or proof.doubt()
+        if by_content is not None and not known:
+            break  # no other place could be proved
+    if readable and not recheck:
+        log.end_state(banks)
     if by_content is None:
         return None
+    if not readable and log.proved_by:
+        doubt = doubt or _vanished(log.proved_by)
     verdict: Verdict = "refused" if doubt else "unproven"
     reason = doubt or "no register can be read; content and the journal decided"
     return Continuity(log, by_content, state, log.layout, padded, log.meta.start, verdict, reason)
 
 
-def _begins(kernel: bytes, values: RegisterValues, layout: ListLayout) -> Continuity:
+def _begins(kernel: Listing, values: RegisterValues, layout: ListLayout) -> Continuity:
     """The kernel list as the beginning of a new log."""
     padded: frozenset[HashAlgorithm] = frozenset()
-    proof = _proof(kernel, layout, ChainState(), values, padded)
+    proof = _proof(kernel.blocks(), layout, ChainState(), values, padded)
     if proof.readable and not proof.reached and SHA1 not in proof.missed_banks:
-        again = _proof(kernel, layout, ChainState(), values, proof.missed_banks)
+        again = _proof(kernel.blocks(), layout, ChainState(), values, proof.missed_banks)
         if again.reached:
             proof, padded = again, proof.missed_banks
     if proof.reached:
@@ -117,15 +141,25 @@ def _begins(kernel: bytes, values: RegisterValues, layout: ListLayout) -> Contin
 
 
 def _proof(
-    new: bytes, layout: ListLayout, start: ChainState, values: RegisterValues, padded: frozenset[HashAlgorithm]
+    new: Iterable[bytes],
+    layout: ListLayout,
+    start: ChainState,
+    values: RegisterValues,
+    padded: frozenset[HashAlgorithm],
 ) -> Proof:
-    return prove([new], (), layout, start=start, values=values, padded=padded)
+    return prove(new, (), layout, start=start, values=values, padded=padded)
 
 
 def _proved_by(proof: Proof) -> tuple[str, tuple[PcrIndex, ...]]:
-    return "replay reaches register " + ", ".join(str(pcr) for pcr in proof.registers), proof.registers
+    return f"replay reaches register {_numbers(proof.registers)}", proof.registers
 
 
-def _layout(kernel: bytes) -> ListLayout:
-    complete = len(kernel) <= _HEAD
-    return detect_form(kernel[:_HEAD], complete=complete, kind=ListKind.BINARY, digest=SHA1).layout
+def _vanished(registers: tuple[PcrIndex, ...]) -> str:
+    return (
+        f"register {_numbers(registers)} proved this log before and cannot be read now; see that the TPM's driver is "
+        "loaded, then run again (or restart: a reset begins a new log)"
+    )
+
+
+def _numbers(registers: tuple[PcrIndex, ...]) -> str:
+    return ", ".join(map(str, registers))

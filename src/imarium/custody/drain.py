@@ -4,37 +4,58 @@ The order is that of :class:`~imarium.custody.steps.Step`. Whatever the step at 
 each record in the log, in the kernel, or in both, and tells which by content and by replay.
 """
 
+import hashlib
+from collections.abc import Iterable, Iterator
+
 from imarium import durable
 from imarium.chain import RegisterValues
 from imarium.custody.continuity import Verdict, registers_named
 from imarium.custody.journal import Event
+from imarium.custody.listing import skip, survey
 from imarium.custody.log import Log
 from imarium.custody.proof import Proof, ReadRegisters, prove
 from imarium.custody.result import Progress
 from imarium.custody.source import HeldLists
 from imarium.custody.steps import Hook, Step
 from imarium.errors import MissingComponent
-from imarium.formats.records import RecordFramer
 from imarium.securityfs import NothingToStage
 
 __all__ = ["Drain", "refuse", "store_and_prove"]
 
 
-def store_and_prove(progress: Progress, data: bytes, beyond: bytes, values: RegisterValues, hook: Hook) -> Proof:
-    """Append ``data`` to the log, bring it to stable storage, read it back and replay it with ``beyond`` behind it.
+def store_and_prove(
+    progress: Progress,
+    blocks: Iterable[bytes],
+    size: int,
+    beyond: Iterable[bytes],
+    values: RegisterValues,
+    hook: Hook,
+) -> Proof:
+    """Append ``size`` bytes to the log, bring them to stable storage, read them back and replay them.
 
-    ``values`` were read before ``beyond``. Raises MissingComponent if it cannot be stored as it is.
+    They are replayed with ``beyond`` behind them, which was read after ``values``. No more than a block is held. Raises
+    MissingComponent if they cannot be stored as they are.
     """
     log = progress.log
-    durable.append(log.list_path, data, halfway=lambda: hook(Step.HALF))
+    written, end = hashlib.sha256(), log.bytes + size
+
+    def summed() -> Iterator[bytes]:
+        for block in blocks:
+            written.update(block)
+            yield block
+
+    durable.append_blocks(log.list_path, summed(), size=size, halfway=lambda: hook(Step.HALF))
     hook(Step.APPENDED)
     durable.sync_file(log.list_path)
     hook(Step.SYNCED)
-    stored = b"".join(durable.read_blocks(log.list_path, log.bytes, log.bytes + len(data)))
-    if stored != data:
+    stored = hashlib.sha256()
+    for block in durable.read_blocks(log.list_path, log.bytes, end):
+        stored.update(block)
+    if stored.digest() != written.digest():
         raise MissingComponent(f"{log.list_path}: does not give back what was written; check the disk, then run again")
     known = values if progress.state else {}
-    proof = prove([stored], [beyond], log.layout, start=progress.start, values=known, padded=log.meta.padded)
+    back = durable.read_blocks(log.list_path, log.bytes, end)
+    proof = prove(back, beyond, log.layout, start=progress.start, values=known, padded=log.meta.padded)
     hook(Step.CHECKED)
     return proof
 
@@ -85,16 +106,19 @@ class Drain:
             except NothingToStage:
                 return overlap, ""
             hook(Step.STAGED)
-        staged = b"".join(self._held.staged())
-        current = b"".join(self._held.current())
-        values = self._registers(registers_named(log, staged + current))
-        behind = max(0, overlap - len(staged))
-        current = b"".join(self._held.current())[behind:]
+        staged = survey(self._held.staged, log.layout)
+        values = self._registers(registers_named(log, staged, survey(self._held.current, log.layout)))
         hook(Step.READ)
-        proof = store_and_prove(self._progress, staged[overlap:], current, values, hook)
-        self._progress.count(proof, len(staged[overlap:]))
+        behind = max(0, overlap - staged.size)
+        new, beyond = staged.blocks(overlap), skip(self._held.current(), behind)
+        size = max(0, staged.size - overlap)
+        proof = store_and_prove(self._progress, new, size, beyond, values, hook)
+        self._progress.count(proof, size)
         next_base = log.bytes - behind
-        log.note(Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state)
+        proved = proof.registers if proof.complete else ()
+        log.note(
+            Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state, registers=proved
+        )
         hook(Step.JOURNALED)
         doubt = proof.doubt()
         if verdict == "proven" and not proof.complete:
@@ -105,8 +129,7 @@ class Drain:
         self._held.delete_staged()
         hook(Step.DELETED)
         log.note(Event.DELETED, self._boot_id, base=next_base)
-        framer = RecordFramer(log.layout)
-        self._progress.freed_records += len(framer.feed(staged))
-        self._progress.freed_bytes += len(staged)
+        self._progress.freed_records += staged.records
+        self._progress.freed_bytes += staged.size
         hook(Step.DONE)
         return behind, ""

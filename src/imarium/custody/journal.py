@@ -8,6 +8,7 @@ The format is described in ``docs/store.md``.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +18,16 @@ from pathlib import Path
 from imarium import durable
 from imarium.chain import ChainState
 from imarium.errors import MalformedInput
+from imarium.formats.registers import LIST_PCRS, PcrIndex
 
-__all__ = ["Entry", "Event", "Journal", "now"]
+__all__ = ["MAX_JOURNAL", "SUM_SIZE", "Entry", "Event", "Journal", "now"]
 
-_SUM_SIZE = 32
+SUM_SIZE = 32
+"""Of sums in the journal: hexadecimal digits of a SHA-256, from the first."""
+
 _MAX_LINE = 1 << 20
+MAX_JOURNAL = 1 << 28
+"""Largest journal that is read, in bytes."""
 
 
 class Event(StrEnum):
@@ -48,7 +54,8 @@ class Entry:
     """One line. ``records`` and ``bytes`` are the log's size after it; ``state`` is the replay up to there.
 
     ``base`` is the byte of the log at which the kernel's oldest record stands; ``next_base``, in ``kept`` only, where
-    it will stand once the staged records are deleted. ``boot_id`` is the kernel's.
+    it will stand once the staged records are deleted. ``boot_id`` is the kernel's. ``registers`` are those that proved
+    the log, in ``kept`` and ``followed``; ``tail`` is a sum of the last bytes before ``bytes``, where there is a state.
     """
 
     event: Event
@@ -60,6 +67,8 @@ class Entry:
     state: ChainState | None = None
     detail: str = ""
     next_base: int | None = None
+    registers: tuple[PcrIndex, ...] = ()
+    tail: str = ""
 
     def to_document(self) -> dict[str, object]:
         """The entry as a JSON document."""
@@ -73,6 +82,10 @@ class Entry:
         }
         if self.next_base is not None:
             document["next_base"] = self.next_base
+        if self.tail:
+            document["tail"] = self.tail
+        if self.registers:
+            document["registers"] = list(self.registers)
         if self.state is not None:
             document["state"] = self.state.to_document()
         if self.detail:
@@ -94,29 +107,35 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with durable.storage_errors(path):
-            data = path.read_bytes()
         self.entries: list[Entry] = []
         self._sum = ""
         self._size = 0
-        for number, line in enumerate(data.splitlines(keepends=True)):
-            end = self._size + len(line)
-            try:
-                document, checksum = _parse(line, self._sum)
-            except _BadLine as error:
-                if end < len(data):
-                    raise self._malformed(number, error) from error
-                break
-            try:
-                self.entries.append(_entry(document))
-            except _BadLine as error:
-                raise self._malformed(number, error) from error
-            self._sum = checksum
-            self._size = end
-        self.torn = len(data) - self._size
+        with durable.storage_errors(path), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_JOURNAL:
+                raise MalformedInput(str(path), offset=0, expected=f"at most {MAX_JOURNAL} bytes", found=str(size))
+            while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
+                pass
+        self.torn = max(0, size - self._size)
 
-    def _malformed(self, number: int, error: "_BadLine") -> MalformedInput:
-        expected, found = "a journal line as custody wrote it", f"line {number + 1}: {error}"
+    def _take(self, line: bytes, size: int) -> bool:
+        """Read the next line of a journal of ``size`` bytes; False for what a crash can have left at its end."""
+        try:
+            document, checksum = _parse(line, self._sum)
+        except _BadLine as error:
+            if self._size + len(line) < size:
+                raise self._malformed(error) from error
+            return False
+        try:
+            self.entries.append(_entry(document))
+        except _BadLine as error:
+            raise self._malformed(error) from error
+        self._sum = checksum
+        self._size += len(line)
+        return True
+
+    def _malformed(self, error: "_BadLine") -> MalformedInput:
+        expected, found = "a journal line as custody wrote it", f"line {len(self.entries) + 1}: {error}"
         return MalformedInput(str(self.path), offset=self._size, expected=expected, found=found)
 
     @property
@@ -144,7 +163,7 @@ class Journal:
 
 def _checksum(previous: str, document: Mapping[str, object]) -> str:
     text = json.dumps(document, separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:_SUM_SIZE]
+    return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()[:SUM_SIZE]
 
 
 class _BadLine(ValueError):
@@ -168,14 +187,14 @@ def _parse(line: bytes, previous: str) -> tuple[dict[str, object], str]:
 
 
 def _entry(document: Mapping[str, object]) -> Entry:
-    texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail")]
+    texts = [document.get(name, "") for name in ("event", "at", "boot_id", "detail", "tail")]
     names = ["records", "bytes", "base", *(["next_base"] if "next_base" in document else [])]
     sizes = [document.get(name) for name in names]
     if not all(isinstance(text, str) for text in texts) or texts[0] not in set(Event):
         raise _BadLine("it is of another version; use the imarium that wrote it, or a newer one")
     if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in sizes):
         raise _BadLine("its sizes are not numbers")
-    event, at, boot_id, detail = (str(text) for text in texts)
+    event, at, boot_id, detail, tail = (str(text) for text in texts)
     records, size, base, *later = (size for size in sizes if isinstance(size, int))
     if max([base, *later]) > size:
         raise _BadLine("the kernel's oldest record stands behind the log's end")
@@ -183,4 +202,12 @@ def _entry(document: Mapping[str, object]) -> Entry:
         state = ChainState.from_document(document["state"]) if "state" in document else None
     except MalformedInput as error:
         raise _BadLine(str(error)) from error
-    return Entry(Event(event), at, boot_id, records, size, base, state, detail, later[0] if later else None)
+    next_base = later[0] if later else None
+    return Entry(Event(event), at, boot_id, records, size, base, state, detail, next_base, _registers(document), tail)
+
+
+def _registers(document: Mapping[str, object]) -> tuple[PcrIndex, ...]:
+    numbers = document.get("registers", [])
+    if not isinstance(numbers, list) or not all(type(number) is int and 0 <= number < LIST_PCRS for number in numbers):
+        raise _BadLine("its registers are not numbers that a list can have")
+    return tuple(map(PcrIndex, numbers))

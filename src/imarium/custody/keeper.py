@@ -1,13 +1,14 @@
 """One run of custody: lock, recover, look at what the kernel has, keep it, and free it where that is safe."""
 
-from imarium.custody.continuity import Continuity, Verdict, decide, registers_named
+from imarium.custody.continuity import Continuity, Verdict, look
 from imarium.custody.drain import Drain, refuse, store_and_prove
 from imarium.custody.journal import Event, now
+from imarium.custody.listing import Listing
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.result import KeepResult, Progress
-from imarium.custody.source import Method, Source, WantedMethod, choose_method, read_all
+from imarium.custody.source import Lists, Method, Source, WantedMethod, choose_method
 from imarium.custody.steps import Hook, Step, no_hook
 from imarium.custody.store import Store
 
@@ -62,38 +63,43 @@ class Keeper:
 
     def _prompt(self, log: Log | None) -> tuple[Progress | None, Verdict, str]:
         with self._source.hold() as held:
-            staged = b"".join(held.staged())
-            values = self._registers(registers_named(log, staged + b"".join(held.current())))
-            kernel = staged + b"".join(held.current())
-            self._hook(Step.READ_ALL)
-            found = decide(log, kernel, values, self._boot_id)
-            if found.verdict == "refused" or not kernel:
+            found, kernel = self._look(log, held)
+            if found.verdict == "refused" or not kernel.size:
                 return self._keep_all(found, kernel)
             progress = self._open(found)
             drain = Drain(held, progress, registers=self._registers, boot_id=self._boot_id, hook=self._hook)
-            verdict, reason = drain.run(found.overlap, found.verdict, found.reason, leftover=bool(staged))
+            leftover = next(held.staged(), b"") != b""
+            verdict, reason = drain.run(found.overlap, found.verdict, found.reason, leftover=leftover)
             return progress, verdict, reason
 
     def _follow(self, log: Log | None) -> tuple[Progress | None, Verdict, str]:
-        values = self._registers(registers_named(log, read_all(self._source)))
-        kernel = read_all(self._source)
-        self._hook(Step.READ_ALL)
-        return self._keep_all(decide(log, kernel, values, self._boot_id), kernel)
+        with self._source.snapshot() as lists:
+            return self._keep_all(*self._look(log, lists))
 
-    def _keep_all(self, found: Continuity, kernel: bytes) -> tuple[Progress | None, Verdict, str]:
+    def _look(self, log: Log | None, lists: Lists) -> tuple[Continuity, Listing]:
+        """What the kernel has, and how to keep it."""
+        found, kernel = look(log, lists, self._registers, self._boot_id)
+        self._hook(Step.READ_ALL)
+        return found, kernel
+
+    def _keep_all(self, found: Continuity, kernel: Listing) -> tuple[Progress | None, Verdict, str]:
         """Keep all that the kernel has, staged and current, and delete nothing."""
         verdict, reason = found.verdict, found.reason
-        if found.log is None and not kernel:
+        if found.log is None and not kernel.size:
             return None, verdict, reason
         progress = self._open(found)
         log = progress.log
         base = log.bytes - found.overlap
-        if data := kernel[found.overlap :]:
-            proof = store_and_prove(progress, data, b"", {}, self._hook)
-            progress.count(proof, len(data))
+        size = kernel.size - found.overlap
+        if size:
+            proof = store_and_prove(progress, kernel.blocks(found.overlap), size, (), {}, self._hook)
+            progress.count(proof, size)
             if doubt := proof.doubt():
                 verdict, reason = "refused", doubt
-            log.note(Event.FOLLOWED, self._boot_id, base=base, state=progress.state, detail=reason)
+        proved = found.registers if verdict == "proven" else ()
+        if size or (proved and not log.proved_by):
+            state = progress.state
+            log.note(Event.FOLLOWED, self._boot_id, base=base, state=state, registers=proved, detail=reason)
             self._hook(Step.JOURNALED)
         if verdict == "refused":
             refuse(log, self._boot_id, reason)

@@ -10,15 +10,19 @@ from pathlib import Path
 
 from imarium import durable
 from imarium.chain import ChainState, replay
-from imarium.custody.journal import Entry, Event, Journal, now
+from imarium.custody.journal import SUM_SIZE, Entry, Event, Journal, now
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, Record, read_records
+from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
 __all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
 
 LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
+_TAIL = 1 << 12
+"""How many of the last bytes the journal notes a sum of."""
+
 _GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CUT})
 
 
@@ -66,8 +70,14 @@ class Log:
     @property
     def noted_state(self) -> ChainState | None:
         """The newest state in the journal: what was replayed when those records were kept."""
-        noted = self._checkpoint(lambda entry: entry.state is not None)
+        noted = self._noted()
         return noted.state if noted else None
+
+    @property
+    def proved_by(self) -> tuple[PcrIndex, ...]:
+        """The registers that proved the log when they were last read; none if no register ever did."""
+        proved = self._checkpoint(lambda entry: bool(entry.registers))
+        return proved.registers if proved else ()
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
@@ -107,23 +117,44 @@ class Log:
             return None
         wanted = tuple(dict.fromkeys(banks))
         padded = self._padded(wanted)
-        noted = self._checkpoint(lambda entry: entry.state is not None)
+        noted = self._noted()
         state, position = ChainState(), 0
         if noted and noted.state:
             state = replay(self.blocks(0, noted.bytes), self.layout, wanted, padded=padded).state
             position = noted.bytes
             if not _agree(state, noted.state):
-                raise MalformedInput(
-                    f"log {self.number:04}",
-                    offset=position,
-                    expected="the records that the journal noted",
-                    found="others; the list was changed, so restore it",
-                )
+                raise self._changed(position)
         return replay(self.blocks(position), self.layout, wanted, padded=padded, start=state).state
 
-    def tail(self, size: int) -> bytes:
-        """The last ``size`` kept bytes, or all if there are fewer."""
-        return b"".join(self.blocks(max(0, self.bytes - size)))
+    def resumed_state(self, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState | None:
+        """As :meth:`end_state`, but taken up where the journal last noted a state: only the bytes before are compared.
+
+        All is replayed where no state was noted in these banks. Raises MalformedInput if those bytes were changed.
+        """
+        wanted = tuple(dict.fromkeys(banks))
+        noted = self._noted()
+        if noted is None or noted.state is None or not noted.tail or set(wanted) - set(noted.state.banks):
+            return self.end_state(wanted)
+        if self._tail_sum(noted.bytes) != noted.tail:
+            raise self._changed(noted.bytes)
+        rest = self.blocks(noted.bytes)
+        return replay(rest, self.layout, wanted, padded=self._padded(wanted), start=noted.state).state
+
+    def _noted(self) -> Entry | None:
+        return self._checkpoint(lambda entry: entry.state is not None)
+
+    def _tail_sum(self, end: int) -> str:
+        """The SHA-256 of the last bytes before ``end``, cut to the size of the journal's own sums."""
+        data = b"".join(self.blocks(max(0, end - _TAIL), end))
+        return SHA256.digest(data).hex()[:SUM_SIZE]
+
+    def _changed(self, offset: int) -> MalformedInput:
+        return MalformedInput(
+            f"log {self.number:04}",
+            offset=offset,
+            expected="the records that the journal noted",
+            found="others; the list was changed, so restore it",
+        )
 
     def recover(self) -> int:
         """Cut what a run that died left behind its last whole, good record; the number of bytes cut."""
@@ -162,10 +193,13 @@ class Log:
         base: int,
         next_base: int | None = None,
         state: ChainState | None = None,
+        registers: tuple[PcrIndex, ...] = (),
         detail: str = "",
     ) -> None:
         """Write a line of the journal, durably."""
-        self.journal.append(Entry(event, now(), boot_id, self.records, self.bytes, base, state, detail, next_base))
+        tail = "" if state is None else self._tail_sum(self.bytes)
+        sizes = self.records, self.bytes, base
+        self.journal.append(Entry(event, now(), boot_id, *sizes, state, detail, next_base, registers, tail))
 
     def grow(self, records: int, size: int) -> None:
         """Count records that are in the list, synced and checked; the caller notes it in the journal next."""

@@ -1,61 +1,76 @@
-"""Where a kernel list and a log overlap, by content. Pure.
+"""Where a kernel list and a log overlap, by content.
 
 The kernel's list may begin with records that the log ends with: they were kept but not deleted, or carried over a
 kexec. Content alone can be ambiguous, so these are candidates; replay decides between them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from imarium.custody.listing import Listing
+from imarium.custody.log import Log
 from imarium.errors import MalformedRecord
-from imarium.formats.records import ListLayout, RecordFramer, read_records
+from imarium.formats.records import RecordFramer, read_records
 
 __all__ = ["MAX_CANDIDATES", "overlaps"]
 
 MAX_CANDIDATES = 16
 """How many overlaps are offered at most: each costs a replay, and the list is not to be trusted."""
 
-_STRIDE = 4096
 
+def overlaps(log: Log, kernel: Listing) -> Iterator[int]:
+    """Sizes, in bytes, of beginnings of ``kernel`` that the log may end with.
 
-def overlaps(tail: bytes, kernel: bytes, layout: ListLayout, expected: Sequence[int]) -> Iterator[int]:
-    """Sizes, in bytes, of beginnings of ``kernel`` that ``tail``, the end of the log, may end with.
-
-    First the ``expected`` sizes that fit, then 0 (nothing overlaps), then others from the longest. Raises
+    First those the log expects, if they fit, then 0 (nothing overlaps), then others from the longest. Raises
     MalformedRecord if ``kernel`` does not begin with a record.
     """
-    head = _first_record(kernel, layout)
-    fitting = [size for size in expected if _fits(tail, kernel, size) and _is_whole(kernel[:size], layout)]
-    first = list(dict.fromkeys([*fitting, 0]))
+    first = dict.fromkeys([*(size for size in log.expected_overlaps if _fits(log, kernel, size)), 0])
     yield from first
     offered = 0
-    position = max(0, len(tail) - len(kernel))
-    while head and offered < MAX_CANDIDATES:
-        position = tail.find(head, position)
-        if position < 0:
-            return
-        size = len(tail) - position
-        if size not in first and _fits(tail, kernel, size) and _is_whole(kernel[:size], layout):
+    for size in _places(log, kernel):
+        if size not in first and _fits(log, kernel, size):
             yield size
             offered += 1
-        position += 1
+            if offered == MAX_CANDIDATES:
+                return
 
 
-def _fits(tail: bytes, kernel: bytes, size: int) -> bool:
-    return size <= min(len(tail), len(kernel)) and tail[len(tail) - size :] == kernel[:size]
+def _places(log: Log, kernel: Listing) -> Iterator[int]:
+    """How many bytes of the log lie behind each place, from the first, that the kernel's first record stands at."""
+    head = _first_record(log, kernel)
+    if not head:
+        return
+    position = max(0, log.bytes - kernel.size)
+    window = b""
+    for block in log.blocks(position):
+        window += block
+        found = window.find(head)
+        while found >= 0:
+            yield log.bytes - position - found
+            found = window.find(head, found + 1)
+        cut = max(0, len(window) - len(head) + 1)
+        position += cut
+        window = window[cut:]
 
 
-def _is_whole(data: bytes, layout: ListLayout) -> bool:
-    framer = RecordFramer(layout)
+def _fits(log: Log, kernel: Listing, size: int) -> bool:
+    """Whether the last ``size`` bytes of the log are the kernel's first, and whole records."""
+    if size > min(log.bytes, kernel.size):
+        return False
+    framer = RecordFramer(log.layout)
+    position = log.bytes - size
     try:
-        framer.feed(data)
+        for block in kernel.blocks(0, size):
+            if b"".join(log.blocks(position, position + len(block))) != block:
+                return False
+            framer.feed(block)
+            position += len(block)
         framer.finish()
     except MalformedRecord:
         return False
     return True
 
 
-def _first_record(kernel: bytes, layout: ListLayout) -> bytes:
-    """The first record's bytes. Raises MalformedRecord."""
-    blocks = (kernel[start : start + _STRIDE] for start in range(0, len(kernel), _STRIDE))
-    first = next(read_records(blocks, layout), None)
-    return b"" if first is None else kernel[: first.size]
+def _first_record(log: Log, kernel: Listing) -> bytes:
+    """The kernel's first record's bytes. Raises MalformedRecord."""
+    first = next(read_records(kernel.blocks(), log.layout), None)
+    return b"" if first is None else b"".join(kernel.blocks(0, first.size))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from imarium.chain import ChainState, RegisterValues, Replay
-from imarium.formats.records import Frame, ListLayout, RecordFramer
+from imarium.formats.records import ListLayout, RecordFramer
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
@@ -92,26 +92,29 @@ def prove(
 ) -> Proof:
     """Replay ``new`` and then ``beyond``, both binary lists in blocks, from ``start`` and look for ``values``.
 
-    ``start`` must know the banks of :func:`banks_of`. Raises MalformedRecord.
+    ``start`` must know the banks of :func:`banks_of`. No more than a block is held. Raises MalformedRecord.
     """
-    framer = RecordFramer(layout, first=start.records)
-    frames = _frames(framer, new)
-    more = _frames(framer, beyond)
     banks = banks_of(values)
-    present = {PcrIndex(frame[0]) for frame in (*frames, *more)} | {IMA_PCR} | set(start.values)
-    targets = _targets(values, present, banks)
-    run = Replay(layout, banks, padded=padded.intersection(banks), start=start, targets=targets)
-    run.feed(frames)
+    targets = _targets(values, banks)
+    unnamed = targets.keys() - {IMA_PCR}  # a register that no record names says nothing
+    run = Replay(layout, banks, padded=padded.intersection(banks), start=start, targets=targets, optional=unnamed)
+    framer = RecordFramer(layout, first=start.records)
+    last: dict[int, int] = {}
+    for block in new:
+        number = framer.number
+        frames = framer.feed(block)
+        run.feed(frames)
+        last.update({frame[0]: after for after, frame in enumerate(frames, number + 1)})
+    framer.finish()
     kept = run.result()
-    run.feed(more)
+    for block in beyond:
+        run.feed(framer.feed(block))
+    framer.finish()
     result = run.result()
     hits = {pcr: list(found.values()) for pcr, found in result.matches.covered.items()}
-    needed = dict.fromkeys(targets, start.records)
-    for number, frame in enumerate(frames, start.records + 1):
-        if frame[0] in needed:
-            needed[PcrIndex(frame[0])] = number
+    needed = {pcr: last.get(pcr, start.records) for pcr in hits}
     return Proof(
-        records=len(frames),
+        records=kept.records,
         state=kept.state,
         covered={pcr: _least(found) for pcr, found in hits.items()},
         needed=needed,
@@ -123,19 +126,10 @@ def prove(
     )
 
 
-def _frames(framer: RecordFramer, blocks: Iterable[bytes]) -> list[Frame]:
-    frames = [frame for block in blocks for frame in framer.feed(block)]
-    framer.finish()
-    return frames
-
-
-def _targets(
-    values: RegisterValues, present: set[PcrIndex], banks: tuple[HashAlgorithm, ...]
-) -> dict[PcrIndex, dict[HashAlgorithm, bytes]]:
+def _targets(values: RegisterValues, banks: tuple[HashAlgorithm, ...]) -> dict[PcrIndex, dict[HashAlgorithm, bytes]]:
     targets = {
         pcr: {bank: value for bank, value in by_bank.items() if bank in banks}
         for pcr, by_bank in sorted(values.items())
-        if pcr in present
     }
     return {pcr: by_bank for pcr, by_bank in targets.items() if by_bank}
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imarium.chain import ChainState
-from imarium.custody.continuity import Verdict, decide, registers_named
+from imarium.custody.continuity import Verdict, look
 from imarium.custody.log import Log
 from imarium.custody.proof import ReadRegisters, no_registers
-from imarium.custody.source import Source, read_all
+from imarium.custody.source import Source
 from imarium.custody.store import Store
 from imarium.errors import UsageError
 from imarium.formats.records import ListLayout
@@ -62,13 +62,11 @@ class Custody:
     def whole(self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers) -> Whole:
         """What is kept, and what the kernel has behind it, without draining.
 
-        The store is locked meanwhile so that no run of custody can come between. Raises StoreBusy, the source's
-        errors, MalformedInput.
+        The store is locked meanwhile so that no run of custody can come between. All kept records are replayed, so
+        that none that was changed becomes evidence. Raises StoreBusy, the source's errors, MalformedInput.
         """
-        with self.store.lock(shared=True):
-            log = self.store.newest()
-            values = registers(registers_named(log, read_all(source)))
-            kernel = read_all(source)
-            found = decide(log, kernel, values, boot_id)
+        with self.store.lock(shared=True), source.snapshot() as lists:
+            found, kernel = look(self.store.newest(), lists, registers, boot_id, recheck=True)
+            pending = b"".join(kernel.blocks(found.overlap))
         records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
-        return Whole(found.log, found.layout, records, size, kernel[found.overlap :], found.verdict, found.reason)
+        return Whole(found.log, found.layout, records, size, pending, found.verdict, found.reason)

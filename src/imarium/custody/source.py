@@ -15,25 +15,17 @@ WantedMethod = Literal["auto", "prompt", "follow"]
 
 
 class Lists(Protocol):
-    """Both lists of a source at one moment; each can be read once."""
-
-    @property
-    def staged(self) -> Iterator[bytes]:
-        """The staged records in blocks."""
-
-    @property
-    def current(self) -> Iterator[bytes]:
-        """The current records in blocks."""
-
-
-class HeldLists(Protocol):
-    """Both lists of a source, held so that no one else reads, stages or deletes. Measuring goes on."""
+    """Both lists of a source at one moment, to be read as often as is needed. The current one grows meanwhile."""
 
     def staged(self) -> Iterator[bytes]:
         """The staged records in blocks, from the first."""
 
     def current(self) -> Iterator[bytes]:
         """The current records in blocks, from the first."""
+
+
+class HeldLists(Lists, Protocol):
+    """Both lists of a source, held so that no one else reads, stages or deletes. Measuring goes on."""
 
     def stage(self) -> None:
         """Move all current records to the staged list."""
@@ -59,10 +51,10 @@ class Source(Protocol):
         """Both lists at one moment."""
 
 
-def read_all(source: Source) -> bytes:
-    """All that the kernel has: the staged and then the current records, at one moment."""
-    with source.snapshot() as lists:
-        return b"".join([*lists.staged, *lists.current])
+def read_all(lists: Lists) -> Iterator[bytes]:
+    """All that the kernel has, in blocks: the staged and then the current records."""
+    yield from lists.staged()
+    yield from lists.current()
 
 
 def choose_method(source: Source, wanted: WantedMethod) -> tuple[Method, str]:

@@ -29,11 +29,8 @@ class StoreBusy(RefusedOperation):
 
 
 def default_store() -> Path:
-    """Where the store is unless told: under /var/lib for root, else in the user's state directory."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/imarium")
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "imarium"
+    """Where the store is unless told. Raises MissingComponent for a user without a home."""
+    return durable.state_directory("--store")
 
 
 class Store:
@@ -105,7 +102,8 @@ class Store:
         try:
             self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not shared:
-                _sign(descriptor)
+                with durable.storage_errors(path):
+                    _sign(descriptor)
             yield
         finally:
             os.close(descriptor)

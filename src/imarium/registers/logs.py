@@ -1,9 +1,9 @@
 """Where the event logs of a provider's registers are kept."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from imarium import durable
 from imarium.registers.description import Register
 from imarium.registers.eventlog import EventLog
 from imarium.registers.provider import Provider
@@ -12,13 +12,8 @@ __all__ = ["LoggedProvider", "default_directory"]
 
 
 def default_directory(provider: Provider) -> Path:
-    """Where a provider's logs are unless told: below /var/lib for root, else in the user's state directory."""
-    if os.geteuid() == 0:
-        base = Path("/var/lib/imarium")
-    else:
-        state = os.environ.get("XDG_STATE_HOME")
-        base = (Path(state) if state else Path.home() / ".local" / "state") / "imarium"
-    return base / "registers" / provider.identity
+    """Where a provider's logs are unless told. Raises MissingComponent for a user without a home."""
+    return durable.state_directory("--log") / "registers" / provider.identity
 
 
 @dataclass(frozen=True, slots=True)

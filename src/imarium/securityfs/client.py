@@ -32,11 +32,21 @@ _MAX_DELETE = (1 << 64) - 1
 class Snapshot:
     """The lists at one moment, open for reading: no one can stage or delete before they are closed.
 
-    The current list may grow at its end meanwhile. Each member can be read once.
+    The current list may grow at its end meanwhile. Errors are those of :class:`ImaDirectory`.
     """
 
-    staged: Iterator[bytes]
-    current: Iterator[bytes]
+    _staged: int | None
+    _current: int
+    _staged_path: Path
+    _current_path: Path
+
+    def staged(self) -> Iterator[bytes]:
+        """The staged records, from the first, in blocks; none where there is no staging."""
+        return iter(()) if self._staged is None else _read(self._staged, self._staged_path)
+
+    def current(self) -> Iterator[bytes]:
+        """The current records, from the first, in blocks."""
+        return _read(self._current, self._current_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +155,13 @@ class ImaDirectory:
         """
         staged_path, current_path = self._staged_path(algorithm), self._current_path(algorithm)
         with ExitStack() as stack:
-            staged: Iterator[bytes] = iter(())
+            staged = None
             if staged_path.exists():
-                descriptor = self._open(staged_path, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                staged = _read(descriptor, staged_path)
-            descriptor = self._open(current_path, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
-            yield Snapshot(staged, _read(descriptor, current_path))
+                staged = self._open(staged_path, os.O_RDONLY)
+                stack.callback(os.close, staged)
+            current = self._open(current_path, os.O_RDONLY)
+            stack.callback(os.close, current)
+            yield Snapshot(staged, current, staged_path, current_path)
 
     def stage(self) -> None:
         """:meth:`Held.stage`, on its own."""
