@@ -1,7 +1,8 @@
 """The command line: one file per command, and the one place where errors become a line and an exit status.
 
-Exit status: 0 good, 1 the verdict is negative or the operation was refused because it would lose something, 2 usage, 3
-the input is malformed, 4 something of the environment is missing. A command's module is imported when the command is asked for, so that none waits for another's libraries.
+Exit status: 0 good, 1 the verdict is negative or the operation was refused because it would lose something, 2 usage,
+3 the input is malformed, 4 something of the environment is missing. A command's module is imported when the command is
+asked for, so that none waits for another's libraries.
 """
 
 import os

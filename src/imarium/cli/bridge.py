@@ -18,7 +18,6 @@ from imarium.cli.output import console, emit_json, progress_console
 from imarium.cli.providers import named_register
 from imarium.custody import Custody, StoreBusy
 from imarium.custody.machine import boot_id, registers_of
-from imarium.custody.source import read_all
 from imarium.errors import RefusedOperation, UsageError
 from imarium.formats.lists import ListKind, detect_form, read_frames
 from imarium.formats.records import ListLayout
@@ -117,7 +116,8 @@ def _reader(lists: ImaDirectory, store: Path | None, boot: str) -> Callable[[], 
     if store is None:
 
         def plain() -> Listing:
-            data = read_all(lists)
+            with lists.snapshot() as both:
+                data = b"".join([*both.staged, *both.current])
             layout = _layout(data)
             return Listing(layout, frames_of([data], layout))
 
