@@ -117,7 +117,7 @@ def _reader(lists: ImaDirectory, store: Path | None, boot: str) -> Callable[[], 
 
         def plain() -> Listing:
             with lists.snapshot() as both:
-                data = b"".join([*both.staged, *both.current])
+                data = b"".join([*both.staged(), *both.current()])
             layout = _layout(data)
             return Listing(layout, frames_of([data], layout))
 
