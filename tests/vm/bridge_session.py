@@ -74,7 +74,7 @@ def run_programs() -> int:
     started = os.fork()
     while started == 0:
         run_program()
-        time.sleep(0.05)
+        time.sleep(0.25)
     return started
 
 
