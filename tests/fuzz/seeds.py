@@ -11,7 +11,8 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
 
 from tests.unit.builders import BANKS, TEMPLATES, Made, ascii_line, binary, kexec, ng  # noqa: E402
 
-from imarium.formats.evidence import Evidence, ListPart, TpmPart  # noqa: E402 - found by the line above
+from imarium.custody import LogMeta  # noqa: E402 - found by the line above
+from imarium.formats.evidence import Evidence, ListPart, TpmPart  # noqa: E402
 from imarium.formats.records import ListLayout  # noqa: E402
 from imarium.formats.registers import PcrIndex  # noqa: E402
 from imarium.formats.tpm import selection_bytes  # noqa: E402
@@ -62,6 +63,14 @@ def _json(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
+def _journal(state: object) -> list[bytes]:
+    """A journal's lines, whose sums the fuzzer makes."""
+    line = {"event": "kept", "at": "now", "boot_id": "boot", "records": 3, "bytes": 300, "base": 0, "next_base": 300}
+    kept = {**line, "state": state, "registers": [10], "tail": "0" * 32, "detail": "why"}
+    others = ("intent", "deleted", "followed", "cut", "gap", "refused")
+    return [_json(kept) + b"\n", *(_json(line | {"event": event}) + b"\n" for event in others)]
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Inputs that the targets read without complaint, or nearly so."""
     values = {SHA1: {PcrIndex(10): bytes(20)}, SHA256: {PcrIndex(10): bytes(32)}}
@@ -73,6 +82,7 @@ def seeds() -> dict[str, list[bytes]]:
     whole = Evidence(part, ListPart(0, 1, ListLayout(), body)).encode()
     parts = ["imarium-evidence", 1, {}, {}, "tpm", QUOTE, KEY_AREA, {"sm3": {"3": bytes(32)}}, {"3": bytes(20)}]
     parts += [bytes(20), 7, 1 << 40, "sha256", "big", body]
+    meta = LogMeta("little", "2026-01-01T00:00:00", "boot", "reset", "why", frozenset({SHA256})).to_bytes()
     selection = selection_bytes({SHA256: (PcrIndex(10),)})
     return {
         "lists": [bytes([number, 16]) + body for number, body in enumerate(_forms())],
@@ -81,6 +91,8 @@ def seeds() -> dict[str, list[bytes]]:
         "state": [b"\0" + _json(state), *(bytes([at]) + _json(member) for at, member in enumerate(members, 1))],
         "evidence": [b"\0" + whole, *(bytes([at]) + cbor2.dumps(part) for at, part in enumerate(parts, 1))],
         "tpm": [QUOTE + bytes(32), SIGNATURE, KEY_AREA, selection],
+        "journal": [first + b"".join(_journal(state)) for first in (b"\0", b"\xff")],
+        "meta": [first + meta for first in (b"\0", b"\xff")],
     }
 
 
