@@ -2,7 +2,7 @@
 
 PYTEST := .venv/bin/python -m pytest
 COVERED := formats chain custody verifier securityfs
-SOURCES := src tests bench demo vm vm/run vm/build-kernel
+SOURCES := src tests bench demo examples vm vm/run vm/build-kernel
 
 .PHONY: help setup demo test lint unit real vm fuzz bench clean
 
