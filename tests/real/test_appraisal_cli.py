@@ -72,7 +72,7 @@ def test_a_pass_writes_the_state_and_goes_on_from_it(desk: Desk) -> None:
     state = desk.path / "state.json"
     first = desk.verify(desk.evidence(later=programs("/later")), "--state", state, "--json")
     assert (first.status, first.error) == (0, "")
-    assert set(first.document) == {"verdict", "reasons", "covered", "unverified", "begins", "state"}
+    assert set(first.document) == {"verdict", "reasons", "covered", "unverified", "begins", "boot_aggregate", "state"}
     assert first.document["verdict"] == "pass"
     assert [first.document[name] for name in ("reasons", "covered", "unverified")] == [[], 12, 1]
     assert json.loads(state.read_text()) == first.document["state"]

@@ -103,13 +103,14 @@ def state_after(count: int) -> VerifierState:
 
 def test_the_document_of_a_result() -> None:
     document = ask(evidence(LOG, later=1)).to_document()
-    assert set(document) == {"verdict", "reasons", "covered", "unverified", "begins", "state"}
+    assert set(document) == {"verdict", "reasons", "covered", "unverified", "begins", "boot_aggregate", "state"}
     assert document | {"state": None} == {
         "verdict": "pass",
         "reasons": [],
         "covered": 4,
         "unverified": 1,
         "begins": "boot_aggregate",
+        "boot_aggregate": "compared",
         "state": None,
     }
     state = VerifierState.from_document(document["state"])
@@ -482,3 +483,10 @@ def test_memory_stays_near_the_size_of_the_evidence(monkeypatch: pytest.MonkeyPa
     finally:
         tracemalloc.stop()
     assert peak < 8 * len(data) + (24 << 20)
+
+
+def test_whether_boot_aggregate_was_compared_is_said() -> None:
+    assert ask(evidence(LOG)).boot_aggregate == "compared"
+    assert ask(evidence(LOG, pcrs=QUOTED[9:])).boot_aggregate == "not_compared"
+    state = state_after(2)
+    assert ask(evidence(LOG, first=2), state).boot_aggregate is None

@@ -128,6 +128,8 @@ def _print(result: Result) -> None:
         out.print(
             f"[bold green]pass[/]: the quote proves {result.covered:,} records, {result.unverified:,} are unverified"
         )
+        if result.boot_aggregate == "not_compared":
+            out.print("boot_aggregate was not compared: the quote does not cover what it is taken over")
         if result.begins == "boot_aggregate_late":
             out.print("the log begins with boot_aggregate_late: files used before late_initcall_sync were not measured")
         return

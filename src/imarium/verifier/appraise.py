@@ -20,6 +20,7 @@ only a machine that is trusted can have it read.
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Literal
 
 from imarium.chain import BOOT_AGGREGATE_NAMES, ChainState, RegisterValues, Replay
 from imarium.errors import MalformedRecord, MissingComponent, UsageError
@@ -79,7 +80,7 @@ def appraise(
     covered = prefix - claim.log.first
     identity = _identity(attested.life, listed, state)
     left = VerifierState(ChainState(prefix, targets), identity)
-    return Result((), covered, count - covered, left, identity.begins)
+    return Result((), covered, count - covered, left, identity.begins, _compared(attested, listed))
 
 
 def _decode(evidence: bytes) -> Evidence[RootPart]:
@@ -182,6 +183,14 @@ def _check_beginning(attested: Attested, listed: ListedRecords) -> list[Reason]:
         detail = f"boot_aggregate is {digest.algorithm}:{digest.digest.hex()}, {expected.source}"
         return [Reason("boot_aggregate_mismatch", detail, 0)]
     return []
+
+
+def _compared(attested: Attested, listed: ListedRecords) -> Literal["compared", "not_compared"] | None:
+    """Whether step 5 had something to compare boot_aggregate with. Only for evidence that has passed."""
+    first = listed.first
+    if first is None or first.number or first.file_digest is None:
+        return None
+    return "not_compared" if attested.aggregate(by_name(first.file_digest.algorithm)) is None else "compared"
 
 
 def _check_records(

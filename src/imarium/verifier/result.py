@@ -1,6 +1,7 @@
 """What an appraisal says."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from imarium.verifier.reason import Reason
 from imarium.verifier.state import VerifierState
@@ -15,7 +16,8 @@ class Result:
     ``covered`` counts the records of the evidence that the quote proves and ``unverified`` those it does not, which
     are no good until a later quote covers them. ``state`` is where a later appraisal goes on; None unless the
     verdict is pass. ``begins`` is the name of the log's first record: ``boot_aggregate_late`` says that files used
-    before late_initcall_sync were not measured.
+    before late_initcall_sync were not measured. ``boot_aggregate`` says whether there was something attested to compare
+    that record with; None where the evidence does not hold it or the verdict is fail.
     """
 
     reasons: tuple[Reason, ...]
@@ -23,6 +25,7 @@ class Result:
     unverified: int
     state: VerifierState | None
     begins: str | None
+    boot_aggregate: Literal["compared", "not_compared"] | None = None
 
     @property
     def passed(self) -> bool:
@@ -39,5 +42,6 @@ class Result:
             "covered": self.covered,
             "unverified": self.unverified,
             "begins": self.begins,
+            "boot_aggregate": self.boot_aggregate,
             "state": self.state.to_document() if self.state else None,
         }
