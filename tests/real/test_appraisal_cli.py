@@ -130,6 +130,7 @@ def test_reasons_are_objects_with_code_record_and_detail(desk: Desk) -> None:
         (["EVIDENCE", "--nonce", "00", "--ak", "EVIDENCE"], 3, "the AK's TPM2B_PUBLIC (ak.pub)"),
         (["EVIDENCE", "--nonce", "00", "--ak", "PEM"], 3, "which does not say that the key is restricted"),
         (["EVIDENCE", "--nonce", "00", "--ak", "AK", "--state", "AK"], 3, "UTF-8"),
+        (["EVIDENCE", "--nonce", "00", "--ak", "AK", "--state", "NULL"], 3, "imarium-state"),
         (["EVIDENCE", "--nonce", "00", "--ak", "AK", "--state", "OBJECT"], 3, "imarium-state"),
     ],
 )
@@ -137,7 +138,8 @@ def test_errors_are_one_line_with_their_status(desk: Desk, arguments: list[str],
     desk.evidence()
     (desk.path / "pem").write_text("-----BEGIN PUBLIC KEY-----\n")
     (desk.path / "object").write_text("{}")
-    names = {"EVIDENCE": "evidence", "AK": "ak.pub", "PEM": "pem", "OBJECT": "object"}
+    (desk.path / "null").write_text("null")
+    names = {"EVIDENCE": "evidence", "AK": "ak.pub", "PEM": "pem", "OBJECT": "object", "NULL": "null"}
     done = imarium("verify", *(desk.path / names[given] if given in names else given for given in arguments))
     assert done.status == status
     assert done.out == ""

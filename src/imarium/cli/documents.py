@@ -1,12 +1,16 @@
 """Small files named on the command line: JSON documents and texts."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from imarium import durable
-from imarium.errors import MalformedInput, MissingComponent
+from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 
-__all__ = ["is_there", "read_bytes", "read_json", "read_text", "write_atomically", "write_json"]
+__all__ = ["is_there", "read_bytes", "read_json", "read_text", "replace_json", "write_atomically", "write_json"]
 
 MAX_DOCUMENT = 1 << 24
 """Largest document read whole, in bytes."""
@@ -57,6 +61,32 @@ def read_json(path: Path) -> object:
 def write_json(path: Path, document: object) -> None:
     """Write a JSON document so that a crash leaves the old file or the new one."""
     write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def replace_json(path: Path, before: object | None, document: object) -> None:
+    """Write a JSON document in place of ``before``, which was read there; None if there was nothing.
+
+    Raises RefusedOperation, and writes nothing, if something else is there by now: so of two processes that read the
+    same document one replaces it, whatever the order. Raises MissingComponent, MalformedInput.
+    """
+    with _directory_locked(path.parent):
+        now = read_json(path) if is_there(path) else None
+        if now != before:
+            raise RefusedOperation(f"{path} was changed by someone else meanwhile; run this again")
+        write_json(path, document)
+
+
+@contextmanager
+def _directory_locked(directory: Path) -> Iterator[None]:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MissingComponent(f"{directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

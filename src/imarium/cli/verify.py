@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imarium.cli.documents import is_there, read_bytes, read_json, write_json
+from imarium.cli.documents import is_there, read_bytes, read_json, replace_json
 from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
 from imarium.cli.trust import ListAnchoring, keys_trusted, tdx_trust, tpm_trust
@@ -95,7 +95,10 @@ def verify(
         raise UsageError(
             "the nonce is empty, so that any old quote would do; give the one the evidence was asked for with"
         )
-    known = VerifierState.from_document(read_json(state)) if state is not None and is_there(state) else None
+    before, known = None, None
+    if state is not None and is_there(state):
+        before = read_json(state)
+        known = VerifierState.from_document(before)
     result = appraise(
         read_bytes(evidence, MAX_EVIDENCE),
         nonce=challenge,
@@ -104,7 +107,7 @@ def verify(
         registers=register_numbers(register),
     )
     if state is not None and result.state is not None:
-        write_json(state, result.state.to_document())
+        replace_json(state, before, result.state.to_document())
     unreadable = next((reason for reason in result.reasons if reason.code in _FORM_CODES), None)
     unanchored = next((reason for reason in result.reasons if reason.code == _NO_ANCHOR), None)
     if json:
