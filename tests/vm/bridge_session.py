@@ -30,7 +30,7 @@ DEVICE = TsmRegisters("tsm_mr_sample")
 REGISTER = find_register(DEVICE, "rtmr1:sha384")
 TPM = Path("/sys/class/tpm/tpm0")
 PROGRAMS = Path("/opt/imarium-test")
-BRIDGE = ("rot", "bridge", "--rot", "tsm:tsm_mr_sample:rtmr1:sha384", "--state", "/root/bridge")
+BRIDGE = ("rot", "bridge", "--rot", "tsm:tsm_mr_sample:rtmr1:sha384", "--state", "/var/lib/imarium-test-bridge")
 KILLS = 20
 COMMANDS = (keep, rot)  # imported before the forks, not in each of them
 _serial = count()
@@ -80,7 +80,7 @@ def run_programs() -> int:
 
 def noted() -> int:
     """How many records the bridge has noted."""
-    notes = [json.loads(path.read_bytes()) for path in Path("/root/bridge").glob("tsm*.bridge")]
+    notes = [json.loads(path.read_bytes()) for path in Path("/var/lib/imarium-test-bridge").glob("tsm*.bridge")]
     return notes[0]["records"] if notes else 0
 
 
@@ -138,7 +138,7 @@ def follow_quietly() -> list[int]:
 
 def drained() -> dict[str, object]:
     """Custody drains the list, another program runs, and the bridge looks, without the store and with it."""
-    store = ("--store", "/root/store")
+    store = ("--store", "/var/lib/imarium-test-store")
     keep = imarium("keep", "--once", "--json", *store)
     run_program()
     before = DEVICE.read(REGISTER).hex()

@@ -104,7 +104,7 @@ def drains() -> dict[str, object]:
 
 def crashes() -> dict[str, object]:
     """Kill the service at every step, and run it again."""
-    store = Path("/root/store")
+    store = Path("/var/lib/imarium-test-store")
     rows: list[dict[str, object]] = []
     for step in [Step.CREATED, *(step for step in Step if step is not Step.CREATED)]:
         programs = [measured()]
@@ -121,7 +121,7 @@ def crashes() -> dict[str, object]:
 
 def others() -> dict[str, object]:
     """Others on the same files: a reader, a writer that staged, and one that deletes what nobody kept."""
-    store = Path("/root/store")
+    store = Path("/var/lib/imarium-test-store")
     out: dict[str, object] = {"ours": run(store)}
     reader = os.open(IMA.path / "binary_runtime_measurements", os.O_RDONLY)
     out["busy"] = run(store, "--wait", "0.2")

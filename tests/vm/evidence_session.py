@@ -24,7 +24,7 @@ from imarium.securityfs import ImaDirectory
 from imarium.verifier import TpmTrust, VerifierState, appraise
 
 SHARED = Path("/shared")
-STORE = Path("/root/store")
+STORE = Path("/var/lib/imarium-test-store")
 IMA = ImaDirectory(patience=5.0)
 REGISTERS = registers_of(IMA.path)
 PROGRAMS = Path("/opt/imarium-test")

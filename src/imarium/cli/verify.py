@@ -108,6 +108,11 @@ def verify(
     )
     if state is not None and result.state is not None:
         replace_json(state, before, result.state.to_document())
+    return _answer(result, evidence, json=json)
+
+
+def _answer(result: Result, evidence: Path, *, json: bool) -> int:
+    """Print the result; the exit status it stands for. Raises what ends in one line where there is no verdict."""
     unreadable = next((reason for reason in result.reasons if reason.code in _FORM_CODES), None)
     unanchored = next((reason for reason in result.reasons if reason.code == _NO_ANCHOR), None)
     if json:
