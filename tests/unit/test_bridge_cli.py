@@ -41,8 +41,13 @@ class Machine:
     def add(self, *records, drained=0):
         self.records += records
         here = self.records[drained:]
-        (self.source / "binary_runtime_measurements_sha1").write_bytes(binary(here))
-        (self.source / "runtime_measurements_count").write_text(f"{len(here)}\n")
+        self.put("binary_runtime_measurements_sha1", binary(here))
+        self.put("runtime_measurements_count", b"%d\n" % len(here))
+
+    def put(self, name, content):
+        """A reader sees the file as it was or as it is, as with the kernel's."""
+        (self.path / "new").write_bytes(content)
+        (self.path / "new").replace(self.source / name)
 
     @property
     def value(self):
