@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.software import SOFTWARE_QUOTE_TYPE
 from imarium.hashes import SHA256, SHA384
 from imarium.registers import Access, MemoryRegisters, Register
 from imarium.rot import Driver, RootOfTrust, choose_root, drivers, open_root
 from imarium.rot.options import split_options
 from imarium.rot.register_root import RegisterRoot
 from imarium.rot.registry import BUILTIN
-from imarium.rot.software import QUOTE_TYPE, SoftwareRoot
+from imarium.rot.software import SoftwareRoot
 
 AGILE = [Register("r0", bank.size, bank, Access.RTMR | Access.W) for bank in (SHA256, SHA384)]
 
@@ -154,7 +155,7 @@ def test_software_registers_outlive_their_process_and_sign_with_one_key(tmp_path
         assert isinstance(key, ec.EllipticCurvePublicKey)
         key.verify(quote.beside["signature"], quote.statement, ec.ECDSA(hashes.SHA256()))
         said = cbor2.loads(quote.statement)
-        assert (said["type"], said["nonce"], said["registers"]["rtmr2:sha384"]) == (QUOTE_TYPE, nonce, value)
+        assert (said["type"], said["nonce"], said["registers"]["rtmr2:sha384"]) == (SOFTWARE_QUOTE_TYPE, nonce, value)
         assert "proves nothing" in said["type"]
         assert quote.kind == "software"
     assert first.beside["key"] == second.beside["key"]

@@ -58,9 +58,7 @@ def replay(
     begun = time.monotonic()
     named = parse_pcr_option(pcr or ())
     listed = parse_pcrread(read_text(pcrs)) if pcrs else {}
-    targets: RegisterValues = {
-        number: {**listed.get(number, {}), **named.get(number, {})} for number in {**listed, **named}
-    }
+    targets = _targets(listed, named)
     state = ChainState.from_document(read_json(start)) if start else ChainState()
     padded_banks = [hashes.by_name(name) for name in padded or ()]
     banks = [hashes.by_name(name) for name in bank or ()] or _default_banks(state)
@@ -78,13 +76,17 @@ def replay(
     result = run.result()
     if save:
         write_json(save, result.state.to_document())
-    document = _document(result, time.monotonic() - begun)
     if json:
-        emit_json(document)
+        emit_json(_document(result, time.monotonic() - begun))
     else:
         _print(result)
     missed = bool(targets) and result.matches.prefix is None
     return 1 if result.bad_digests or missed else 0
+
+
+def _targets(listed: RegisterValues, named: RegisterValues) -> RegisterValues:
+    """The values to match, by register: those of a file and, before them, those that were named one by one."""
+    return {number: {**listed.get(number, {}), **named.get(number, {})} for number in {**listed, **named}}
 
 
 def _default_banks(state: ChainState) -> tuple[HashAlgorithm, ...]:

@@ -20,14 +20,15 @@ from imarium.formats.members import (
 )
 from imarium.hashes import HashAlgorithm
 
-__all__ = ["MAX_STATEMENT", "SOFTWARE_QUOTE_TYPE", "SoftwareStatement"]
+__all__ = ["MAX_NONCE", "MAX_STATEMENT", "SOFTWARE_QUOTE_TYPE", "SoftwareStatement"]
 
 SOFTWARE_QUOTE_TYPE = "imarium software quote 1: proves nothing"
 
 MAX_STATEMENT = 1 << 16
 """Largest statement accepted, in bytes."""
 
-_MAX_NONCE = 64
+MAX_NONCE = 64
+"""Largest nonce in a statement, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class SoftwareStatement:
         document = map_of(decode_document(data), "statement", {"type", "nonce", "registers"})
         if document["type"] != SOFTWARE_QUOTE_TYPE:
             raise malformed(repr(SOFTWARE_QUOTE_TYPE), describe(document["type"]))
-        statement = cls(sized_bytes(document, "nonce", _MAX_NONCE), _registers(document["registers"]))
+        statement = cls(sized_bytes(document, "nonce", MAX_NONCE), _registers(document["registers"]))
         if statement.encode() != data:
             raise malformed("deterministic CBOR (RFC 8949, section 4.2.1)", "another encoding of the same content")
         return statement

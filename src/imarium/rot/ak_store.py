@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 from imarium.formats.tpm import parse_public
 
@@ -71,12 +72,12 @@ def save_key(directory: Path, key: StoredKey) -> None:
         try:
             for name, content in files.items():
                 _write(temporary / name, content)
-            _sync(temporary)
+            durable.sync_directory(temporary)
             _appear(temporary, directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync(parent)
+        durable.sync_directory(parent)
     except OSError as error:
         raise MissingComponent(f"cannot write the key to {directory}: {error.strerror}") from error
 
@@ -133,11 +134,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,24 +9,20 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-import cbor2
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.software import MAX_NONCE, SoftwareStatement
 from imarium.registers import FileRegisters, MemoryRegisters
 from imarium.rot.options import split_options
 from imarium.rot.protocol import NativeQuote
 from imarium.rot.register_root import RegisterRoot
 
-__all__ = ["MAX_NONCE", "QUOTE_TYPE", "SoftwareRoot", "software_root"]
+__all__ = ["SoftwareRoot", "software_root"]
 
-QUOTE_TYPE = "imarium software quote 1: proves nothing"
-"""The entry ``type`` of the CBOR map that is signed."""
-
-MAX_NONCE = 64
 _MAX_KEY = 4096
 
 
@@ -57,7 +53,7 @@ class SoftwareRoot(RegisterRoot):
         super().init()
 
     def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
-        """ECDSA P-256 with SHA-256 over deterministic CBOR: ``type``, ``nonce``, ``registers`` (NAME:BANK to value).
+        """ECDSA P-256 with SHA-256 over a :class:`~imarium.formats.software.SoftwareStatement`.
 
         All registers are in it. ``beside`` has ``signature`` and ``key``, a SubjectPublicKeyInfo, both in DER. Raises
         UsageError for a nonce of more than 64 bytes or a register that is not there.
@@ -66,8 +62,7 @@ class SoftwareRoot(RegisterRoot):
             raise UsageError(f"a nonce has 1 to {MAX_NONCE} bytes, not {len(nonce)}")
         self.read(registers)
         values = self.read({register.name for register in self.registers() if register.hash})
-        named = {f"{name}:{bank.name}": value for name, of in values.items() for bank, value in of.items()}
-        statement = cbor2.dumps({"type": QUOTE_TYPE, "nonce": nonce, "registers": named}, canonical=True)
+        statement = SoftwareStatement(nonce, values).encode()
         key = self._signing_key()
         public = key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
