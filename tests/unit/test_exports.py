@@ -51,6 +51,15 @@ EXPORTS = {
         "no_hook",
         "no_registers",
     },
+    "imarium.engine": {
+        "Anchoring",
+        "Counts",
+        "Measurement",
+        "MeasurementQueue",
+        "QueueError",
+        "RecordList",
+        "list_layout",
+    },
     "imarium.formats": {
         "BUILTIN_TEMPLATES",
         "ByteOrder",
