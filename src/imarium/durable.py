@@ -17,6 +17,7 @@ __all__ = [
     "append_blocks",
     "create_directory",
     "publish_directory",
+    "read_at",
     "read_blocks",
     "replace_file",
     "replace_unread",
@@ -191,6 +192,16 @@ def read_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
                     raise MissingComponent(f"{path}: ends at byte {start}, but {end} were kept; restore it")
                 start += len(block)
                 yield block
+        finally:
+            os.close(descriptor)
+
+
+def read_at(path: Path, start: int, size: int) -> bytes:
+    """The ``size`` bytes from ``start`` on, fewer only where the file ends before. Raises MissingComponent."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return os.pread(descriptor, size, start)
         finally:
             os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 from imarium.custody.continuity import Continuity, Verdict, look
 from imarium.custody.drain import Drain, refuse, store_and_prove
+from imarium.custody.indexing import follow_index
 from imarium.custody.journal import Event, now
 from imarium.custody.listing import Listing
 from imarium.custody.log import Log
@@ -51,6 +52,8 @@ class Keeper:
                 progress, verdict, reason = self._prompt(log)
             else:
                 progress, verdict, reason = self._follow(log)
+            if progress is not None:
+                follow_index(progress.log)
             return self._result(method, why, progress, verdict, reason)
 
     def _recovered(self) -> Log | None:

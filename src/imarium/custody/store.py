@@ -73,6 +73,12 @@ class Store:
         """The newest log, or None where nothing is kept. Raises as :meth:`log`."""
         return self.log() if self.numbers else None
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """The newest log's number and its journal's size: it differs whenever custody has written anything."""
+        newest = max(self.numbers, default=-1)
+        return newest, durable.size_of(self._logs / f"{newest:04}" / JOURNAL_FILE) if newest >= 0 else 0
+
     def begin(self, meta: LogMeta) -> Log:
         """Begin a new log, durably: it is there whole, or not at all. For the holder of the exclusive lock."""
         number = max(self.numbers, default=-1) + 1

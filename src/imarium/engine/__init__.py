@@ -2,30 +2,40 @@
 
 from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
 from imarium.engine.hooks import Access, Hook
+from imarium.engine.measurement import Measurement, list_layout
 from imarium.engine.policy import BUILTIN_POLICIES, Action, Policy, builtin_policy
 from imarium.engine.policy_errors import PolicyBusy, PolicyRefused
 from imarium.engine.policy_file import PolicyFile, PolicyUpdate
 from imarium.engine.policy_parse import parse_rule
 from imarium.engine.policy_rule import Comparison, IdTest, Rule, Verb
+from imarium.engine.queue import Anchoring, Counts, MeasurementQueue, QueueError
+from imarium.engine.records import RecordList
 
 __all__ = [
     "BUILTIN_POLICIES",
     "Access",
     "Action",
+    "Anchoring",
     "Comparison",
+    "Counts",
     "EventFacts",
     "FileFacts",
     "FileSystem",
     "Hook",
     "IdTest",
+    "Measurement",
+    "MeasurementQueue",
     "Policy",
     "PolicyBusy",
     "PolicyFile",
     "PolicyRefused",
     "PolicyUpdate",
+    "QueueError",
+    "RecordList",
     "Rule",
     "Subject",
     "Verb",
     "builtin_policy",
+    "list_layout",
     "parse_rule",
 ]
