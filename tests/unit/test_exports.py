@@ -55,6 +55,13 @@ EXPORTS = {
         "no_registers",
     },
     "imarium.engine": {
+        "LaneStatus",
+        "find_template",
+        "Event",
+        "START_STATE",
+        "EngineStatus",
+        "EngineOptions",
+        "Engine",
         "Access",
         "Action",
         "BUILTIN_POLICIES",
@@ -278,6 +285,7 @@ EXPORTS = {
         "verify",
     },
     "imarium.rot": {
+        "Extending",
         "Anchor",
         "AnchorError",
         "AnchorStatus",
