@@ -85,7 +85,7 @@ def hand_over(
     queue: MeasurementQueue,
     waiting: Mapping[str, int],
 ) -> None:
-    """Write the buffer and, once it is on stable storage, that it is what the next engine goes on from.
+    """Write the buffer of an engine that began with ``life`` and, once it is stored, that the next one goes on from it.
 
     Raises MissingComponent.
     """
@@ -97,4 +97,4 @@ def hand_over(
             yield block
 
     durable.replace_blocks(path, seen())
-    write_life(directory, replace(life, handover=Handover(digest.hexdigest(), queue.current.end, waiting)))
+    write_life(directory, replace(life.going_on(), handover=Handover(digest.hexdigest(), queue.current.end, waiting)))
