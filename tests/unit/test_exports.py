@@ -14,6 +14,12 @@ EXPORTS = {
         "make_native_evidence",
     },
     "imarium.chain": {
+        "explain_counters",
+        "CounterTrail",
+        "CounterReading",
+        "CounterInterval",
+        "pcr_aggregate",
+        "aggregated_pcrs",
         "BOOT_AGGREGATE_NAMES",
         "BootAggregate",
         "ChainState",
@@ -55,6 +61,7 @@ EXPORTS = {
         "no_registers",
     },
     "imarium.engine": {
+        "event_data",
         "LaneStatus",
         "find_template",
         "Event",

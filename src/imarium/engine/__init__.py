@@ -12,7 +12,7 @@ from imarium.engine.policy_parse import parse_rule
 from imarium.engine.policy_rule import Comparison, IdTest, Rule, Verb
 from imarium.engine.queue import Anchoring, Counts, MeasurementQueue, QueueError
 from imarium.engine.records import RecordList
-from imarium.engine.template_data import Event, find_template
+from imarium.engine.template_data import Event, event_data, find_template
 
 __all__ = [
     "BUILTIN_POLICIES",
@@ -45,6 +45,7 @@ __all__ = [
     "Subject",
     "Verb",
     "builtin_policy",
+    "event_data",
     "find_template",
     "list_layout",
     "parse_rule",
