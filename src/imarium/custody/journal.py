@@ -45,6 +45,8 @@ class Event(StrEnum):
     """A run died: its whole, good records stay and the rest was cut."""
     GAP = "gap"
     """Records are missing before this log."""
+    CARRIED = "carried"
+    """A kexec is under way: what the kernel still has, from ``base`` on, goes on to the next kernel."""
     REFUSED = "refused"
     """Nothing was deleted, and why."""
 
@@ -111,7 +113,8 @@ class Journal:
         self._sum = ""
         self._size = 0
         with durable.storage_errors(path), path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            found = os.fstat(file.fileno())
+            self._inode, size = found.st_ino, found.st_size
             if size > MAX_JOURNAL:
                 raise MalformedInput(str(path), offset=0, expected=f"at most {MAX_JOURNAL} bytes", found=str(size))
             while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
@@ -148,6 +151,12 @@ class Journal:
         if self.torn:
             durable.truncate(self.path, self._size)
             self.torn = 0
+
+    def is_as_left(self) -> bool:
+        """Whether the file is the one that was read, and has what was read from it and written to it."""
+        with durable.storage_errors(self.path):
+            found = self.path.stat()
+        return not self.torn and (found.st_ino, found.st_size) == (self._inode, self._size)
 
     def append(self, entry: Entry) -> None:
         """Write one entry to stable storage. The journal must be repaired."""

@@ -5,7 +5,6 @@ Directories have mode 0700, files 0600. A store that another user owns, or can w
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,8 +89,9 @@ class Store:
     def sweep(self) -> None:
         """Remove logs that were never finished being begun. For the holder of the exclusive lock."""
         with durable.storage_errors(self._logs):
-            for place in self._logs.glob(f"{_HIDDEN}*"):
-                shutil.rmtree(place)
+            unfinished = [place for place in self._logs.iterdir() if place.name.startswith(_HIDDEN)]
+        for place in unfinished:
+            durable.remove_directory(place)
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
