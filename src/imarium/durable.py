@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imarium.errors import MissingComponent
+from imarium.errors import ImariumError, MissingComponent
 
 __all__ = [
     "OpenFile",
@@ -21,8 +21,10 @@ __all__ = [
     "append_blocks",
     "create_directory",
     "publish_directory",
+    "read_at",
     "read_blocks",
     "remove_directory",
+    "replace_blocks",
     "replace_file",
     "replace_unread",
     "size_of",
@@ -133,18 +135,24 @@ def replace_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
 
     A crash can leave a file beside it, whose name no one can foresee: ``.`` and 16 digits, ``.new``.
     """
+    replace_blocks(path, [data], mode=mode)
+
+
+def replace_blocks(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
+    """:func:`replace_file` for what does not fit into memory twice. What ``blocks`` raises leaves the old content."""
     beside = path.with_name(f".{secrets.token_hex(8)}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(path):
         descriptor = os.open(beside, flags, mode)
         try:
             try:
-                _write_all(descriptor, data)
+                for block in blocks:
+                    _write_all(descriptor, block)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             beside.replace(path)
-        except OSError:
+        except (OSError, ImariumError):
             beside.unlink(missing_ok=True)
             raise
     sync_directory(path.parent)
@@ -223,6 +231,16 @@ def read_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             yield from _read(descriptor, path, start, end)
+        finally:
+            os.close(descriptor)
+
+
+def read_at(path: Path, start: int, size: int) -> bytes:
+    """The ``size`` bytes from ``start`` on, fewer only where the file ends before. Raises MissingComponent."""
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return os.pread(descriptor, size, start)
         finally:
             os.close(descriptor)
 

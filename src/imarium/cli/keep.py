@@ -62,8 +62,8 @@ def keep(
     Nothing is deleted from the kernel before it is on stable storage and replay reaches the registers. If they are
     not reached, everything is kept, nothing is deleted, and the exit status is 1.
 
-    Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it does
-    on standard error; errors it meets are said, and it goes on by itself when their cause is gone.
+    Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it
+    does on standard error, errors too, and goes on by itself when their cause is gone.
     """
     if method not in _METHODS:
         raise UsageError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")

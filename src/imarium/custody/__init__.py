@@ -13,6 +13,8 @@ from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMetho
 from imarium.custody.status import Gap, LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
+from imarium.custody.tree import ListTree
+from imarium.custody.view import View, WholeList
 from imarium.custody.worker import SourceConfig
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "KeepResult",
     "Keeper",
     "LastDrain",
+    "ListTree",
     "Lists",
     "Log",
     "LogMeta",
@@ -44,8 +47,10 @@ __all__ = [
     "Step",
     "Store",
     "StoreBusy",
+    "View",
     "WantedMethod",
     "Whole",
+    "WholeList",
     "default_store",
     "kill_at",
     "no_events",

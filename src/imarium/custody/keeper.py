@@ -2,6 +2,7 @@
 
 from imarium.custody.continuity import Continuity, look
 from imarium.custody.drain import Drain, Outcome, refuse, store_undeleted
+from imarium.custody.indexing import follow_index
 from imarium.custody.journal import Event, now
 from imarium.custody.listing import Listing
 from imarium.custody.log import Log
@@ -54,6 +55,8 @@ class Keeper:
                 method, why = self._choose(wanted)
                 log = self._recovered()
                 progress, outcome = self._follow(log) if method == "follow" else self._take(log, method)
+                if progress is not None and progress.kept_records:
+                    follow_index(progress.log)
         except ImariumError:
             self.close()
             raise

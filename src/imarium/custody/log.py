@@ -1,16 +1,19 @@
 """One log: the kept records of one life of the registers, from reset to reset.
 
-A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), ``journal`` and ``meta.json``. What
-lies in ``list`` behind the size the journal names last was never checked and is not shown.
+A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), ``journal`` and ``meta.json``, and an
+``index`` made from them. What lies in ``list`` behind the size the journal names last was never checked and is not
+shown.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from imarium import durable
 from imarium.chain import ChainState, replay
+from imarium.custody.index import INDEX_FILE, read_index
 from imarium.custody.journal import SUM_SIZE, Entry, Event, Journal, now
+from imarium.custody.marks import Mark
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, Record, read_records
@@ -41,6 +44,7 @@ class Log:
         self.journal = Journal(directory / JOURNAL_FILE)
         self.list_path = directory / LIST_FILE
         self._open: durable.OpenFile | None = None
+        self.index_path = directory / INDEX_FILE
         kept = self._checkpoint(lambda _entry: True)
         self.records = kept.records if kept else 0
         self.bytes = kept.bytes if kept else 0
@@ -90,8 +94,8 @@ class Log:
             raise UsageError(f"log {self.number:04} has {self.records} records; there is no record {first}")
         if count is not None and count < 0:
             raise UsageError("give a count that is not negative")
-        mark = self._checkpoint(lambda entry: entry.records <= first)
-        number, offset = (mark.records, mark.bytes) if mark else (0, 0)
+        mark = self.mark_before(first)
+        number, offset = mark.records, mark.offset
         records = read_records(self.blocks(offset), self.layout, first=number, offset=offset)
         stop = None if count is None else first - number + count
         return islice(records, first - number, stop)
@@ -107,7 +111,27 @@ class Log:
             raise RefusedOperation(f"log {self.number:04} has no known start, so its registers cannot be replayed")
         end = self.offset_of(number)
         wanted = tuple(dict.fromkeys(banks))
-        return replay(self.blocks(0, end), self.layout, wanted, padded=self._padded(wanted)).state
+        mark = self.mark_before(number, wanted)
+        rest = self.blocks(mark.offset, end)
+        return replay(rest, self.layout, wanted, padded=self._padded(wanted), start=mark.state).state
+
+    def mark_before(self, number: int, banks: Collection[HashAlgorithm] = ()) -> Mark:
+        """The last place up to record ``number`` that is known, with registers in ``banks``, without reading the list.
+
+        Raises MissingComponent.
+        """
+        places = [Mark()]
+        entry = self._checkpoint(lambda entry: entry.records <= number and (not banks or _has(entry.state, banks)))
+        if entry is not None:
+            places.append(Mark(entry.records, entry.bytes, entry.state))
+        try:
+            index = read_index(self.index_path, self.meta.identity)
+        except MalformedInput:
+            index = None  # that costs time alone, and a check reports it
+        found = index.before(number, self.bytes) if index else None
+        if found is not None and (not banks or _has(found.state, banks)):
+            places.append(found)
+        return max(places, key=lambda place: place.records)
 
     def end_state(self, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState | None:
         """The registers after all records, replayed from the stored bytes; None if the start is unknown.
@@ -243,6 +267,10 @@ class Log:
     def _checkpoint(self, accept: Callable[[Entry], bool]) -> Entry | None:
         """The newest entry that names a size of the list and is accepted."""
         return next((e for e in reversed(self.journal.entries) if e.event in _GROWING and accept(e)), None)
+
+
+def _has(state: ChainState | None, banks: Collection[HashAlgorithm]) -> bool:
+    return state is not None and not set(banks) - set(state.banks)
 
 
 def _agree(state: ChainState, noted: ChainState) -> bool:

@@ -64,9 +64,9 @@ class SourceStatus:
     """One source. Totals are since the service was started; ``records`` and ``bytes`` are the size of the current log.
 
     ``lag`` is how many records the kernel's current list had when last looked at, None if that is not known;
-    ``lag_bytes`` is an estimate. ``errors`` counts failed drains by the error's code, ``refusals`` those after which nothing was
-    deleted by judgement. ``gaps`` has the newest gaps, ``gap_count`` is how many there were. ``reason`` is one line:
-    why the state is not ok.
+    ``lag_bytes`` is an estimate. ``errors`` counts failed drains by the error's code, ``refusals`` those after which
+    nothing was deleted by judgement. ``gaps`` has the newest gaps, ``gap_count`` is how many there were. ``reason`` is
+    one line: why the state is not ok.
     """
 
     name: str

@@ -24,6 +24,7 @@ __all__ = [
     "Record",
     "RecordFramer",
     "encode_record",
+    "frame_size",
     "read_records",
 ]
 
@@ -117,7 +118,7 @@ class Record:
     @property
     def size(self) -> int:
         """How many bytes the record takes in a binary list."""
-        return _frame_size(self.frame)
+        return frame_size(self.frame)
 
 
 def encode_record(record: Record) -> bytes:
@@ -164,7 +165,7 @@ class RecordFramer:
             self._fault = error
             if not frames:
                 raise
-            consumed = sum(map(_frame_size, frames))
+            consumed = sum(map(frame_size, frames))
         if consumed < len(block):
             self._rest += block[consumed:]
         self.number += len(frames)
@@ -246,7 +247,7 @@ class RecordFramer:
         )
 
 
-def _frame_size(frame: Frame) -> int:
+def frame_size(frame: Frame) -> int:
     """How many bytes the frame takes in a binary list."""
     _, digest, name, data = frame
     return (8 if name == b"ima" else 12) + len(digest) + len(name) + len(data)
