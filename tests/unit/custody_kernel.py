@@ -29,6 +29,14 @@ def records(*names: str) -> bytes:
     return b"".join(map(record, names))
 
 
+def violation(name: str) -> bytes:
+    """A record of a violation of a file with this name: no digest, neither its own nor the file's."""
+    found = template(b"ima-ng")
+    assert found is not None
+    data = join_fields(found, (b"sha256:\0" + bytes(32), name.encode() + b"\0"), "little")
+    return encode_record(Record(0, 0, IMA_PCR, bytes(SHA1.size), found, data, LAYOUT))
+
+
 @dataclass
 class Kernel:
     """Lists and registers. ``staging`` says whether this kernel has the staging files."""

@@ -10,6 +10,8 @@ from imarium.custody.result import KeepResult
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
+from imarium.custody.tree import ListTree
+from imarium.custody.view import View, WholeList
 
 __all__ = [
     "KILL_VARIABLE",
@@ -20,6 +22,7 @@ __all__ = [
     "Hook",
     "KeepResult",
     "Keeper",
+    "ListTree",
     "Lists",
     "Log",
     "LogMeta",
@@ -29,8 +32,10 @@ __all__ = [
     "Step",
     "Store",
     "StoreBusy",
+    "View",
     "WantedMethod",
     "Whole",
+    "WholeList",
     "default_store",
     "kill_at",
     "no_hook",

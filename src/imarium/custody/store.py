@@ -85,6 +85,12 @@ class Store:
     def _no_log(self, number: int) -> UsageError:
         return UsageError(f"{self.path}: there is no log {number}; 'imarium log list' shows what there is")
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """The newest log's number and its journal's size: it differs whenever custody has written anything."""
+        newest = max(self.numbers, default=-1)
+        return newest, durable.size_of(self._logs / f"{newest:04}" / JOURNAL_FILE) if newest >= 0 else 0
+
     def begin(self, meta: LogMeta) -> Log:
         """Begin a new log, durably: it is there whole, or not at all. For the holder of the exclusive lock."""
         number = max(self.numbers, default=-1) + 1
