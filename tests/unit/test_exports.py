@@ -359,6 +359,15 @@ EXPORTS = {
         "VirtccaTrust",
         "appraise",
     },
+    "imarium.web": {
+        "Endpoint",
+        "Holding",
+        "Limits",
+        "Server",
+        "Steward",
+        "Tls",
+        "create_app",
+    },
 }
 
 
