@@ -7,10 +7,10 @@ import stat
 import pytest
 
 from imarium import hashes
+from imarium.fuse import TreeError
 from imarium.registers import Access, LoggedProvider, MemoryRegisters, Register, RegisterBusy, RegisterTree
 from imarium.registers.errors import RegisterUnavailable
 from imarium.registers.text import PAGE
-from imarium.registers.tree import TreeError
 
 SHA256, SHA384 = hashes.SHA256, hashes.SHA384
 REGISTERS = [

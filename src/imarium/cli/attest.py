@@ -75,7 +75,7 @@ def attest(
         raise UsageError("a challenge holds the nonce; give --nonce or --challenge")
     given = secrets.token_bytes(NONCE_SIZE) if nonce is None else hex_bytes("--nonce", nonce)
     place = store or default_store()
-    view = _view(place, source)
+    view = _view(place, source, tcti if rot is None else None)
     with _open(rot, tcti) as root:
         keyless = isinstance(root, KeyedQuotes) and not root.has_key
         prepare_quotes(root, ak or (place / "ak" if keyless else None), named_banks(bank))
@@ -94,10 +94,10 @@ def attest(
         progress_console().print(f"{count:,} records from number {first}, {len(data):,} bytes; nonce {bound.hex()}")
 
 
-def _view(place: Path, source: Path | None) -> Callable[[], Whole]:
+def _view(place: Path, source: Path | None, tcti: str | None) -> Callable[[], Whole]:
     """What reads the log as it is when called: the kept records, and behind them those still in the kernel."""
     lists = ImaDirectory(source)
-    return partial(Custody(place).whole, lists, boot_id=boot_id(), registers=registers_of(lists.path))
+    return partial(Custody(place).whole, lists, boot_id=boot_id(), registers=registers_of(lists.path, tcti))
 
 
 def _answer(root: RootOfTrust, challenge: Path) -> bytes:

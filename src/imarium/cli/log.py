@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from imarium.cli.log_mount import mount
 from imarium.cli.options import Json, Output, StoreDirectory
 from imarium.cli.output import byte_output, console, emit_json
 from imarium.cli.show import render_as, write_array
@@ -17,6 +18,7 @@ from imarium.formats.ascii import ascii_line
 __all__ = ["app"]
 
 app = typer.Typer(help="What custody holds.", no_args_is_help=True)
+app.command()(mount)
 
 LogOption = Annotated[int | None, typer.Option("--log", metavar="NUMBER", min=0, help="Which log [default: newest].")]
 FirstOption = Annotated[int, typer.Option("--from", metavar="N", min=0, help="Begin with record N, counted from 0.")]

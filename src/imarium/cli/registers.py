@@ -13,6 +13,7 @@ from imarium.cli.options import Json, hex_bytes
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.cli.providers import named_provider
 from imarium.errors import UsageError
+from imarium.fuse import mount as mount_tree
 from imarium.registers import (
     DEFAULT_REGISTERS,
     Access,
@@ -24,7 +25,6 @@ from imarium.registers import (
     default_directory,
     find_register,
 )
-from imarium.registers.fuse import mount as mount_tree
 from imarium.registers.text import PAGE
 
 __all__ = ["app"]
@@ -191,6 +191,7 @@ def mount(
     mount_tree(
         RegisterTree([logged]),
         directory,
+        fsname="imarium-registers",
         ready=lambda: note.print(f"mounted at {directory}; interrupt to unmount", markup=False),
         allow_other=allow_other,
     )

@@ -1,16 +1,20 @@
 """One log: the kept records of one life of the registers, from reset to reset.
 
-A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), ``journal`` and ``meta.json``. What
-lies in ``list`` behind the size the journal names last was never checked and is not shown.
+A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), ``journal`` and ``meta.json``, and an
+``index`` made from them. What lies in ``list`` behind the size the journal names last was never checked and is not
+shown.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from imarium import durable
 from imarium.chain import ChainState, replay
+from imarium.custody.index import INDEX_FILE, read_index
 from imarium.custody.journal import SUM_SIZE, Entry, Event, Journal, now
+from imarium.custody.marks import Mark
 from imarium.custody.meta import read_meta
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, Record, read_records
@@ -23,7 +27,7 @@ LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
 _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
-_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CUT})
+_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CARRIED, Event.CUT})
 
 
 class Log:
@@ -40,12 +44,32 @@ class Log:
         self.layout = ListLayout(SHA1, self.meta.byte_order)
         self.journal = Journal(directory / JOURNAL_FILE)
         self.list_path = directory / LIST_FILE
+        self._open: durable.OpenFile | None = None
+        self.index_path = directory / INDEX_FILE
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take the size from the journal. Raises MissingComponent if the list has less."""
         kept = self._checkpoint(lambda _entry: True)
         self.records = kept.records if kept else 0
         self.bytes = kept.bytes if kept else 0
         have = durable.size_of(self.list_path)
         if have < self.bytes:
             raise MissingComponent(f"{self.list_path}: has {have} bytes, but {self.bytes} were kept; restore it")
+
+    def refreshed(self) -> "Log":
+        """The log as it is now, for who only reads: this object if nothing was written since, else another one.
+
+        Raises as opening does.
+        """
+        lines = len(self.journal.entries)
+        if not self.journal.follow():
+            return Log(self.directory)
+        if len(self.journal.entries) == lines:
+            return self
+        later = copy.copy(self)
+        later._settle()
+        return later
 
     @property
     def boot_id(self) -> str:
@@ -81,7 +105,7 @@ class Log:
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
-        return durable.read_blocks(self.list_path, start, self.bytes if end is None else min(end, self.bytes))
+        return self._stored(start, self.bytes if end is None else min(end, self.bytes))
 
     def records_from(self, first: int = 0, count: int | None = None) -> Iterator[Record]:
         """The kept records from number ``first`` on. Raises UsageError, MalformedRecord, MissingComponent."""
@@ -89,14 +113,17 @@ class Log:
             raise UsageError(f"log {self.number:04} has {self.records} records; there is no record {first}")
         if count is not None and count < 0:
             raise UsageError("give a count that is not negative")
-        mark = self._checkpoint(lambda entry: entry.records <= first)
-        number, offset = (mark.records, mark.bytes) if mark else (0, 0)
+        mark = self.mark_before(first)
+        number, offset = mark.records, mark.offset
         records = read_records(self.blocks(offset), self.layout, first=number, offset=offset)
         stop = None if count is None else first - number + count
         return islice(records, first - number, stop)
 
     def offset_of(self, number: int) -> int:
         """The byte at which record ``number`` begins, or the list ends. Raises as :meth:`records_from`."""
+        mark = self.mark_before(number)
+        if mark.records == number:
+            return mark.offset
         record = next(iter(self.records_from(number, 1)), None)
         return self.bytes if record is None else record.offset
 
@@ -106,7 +133,27 @@ class Log:
             raise RefusedOperation(f"log {self.number:04} has no known start, so its registers cannot be replayed")
         end = self.offset_of(number)
         wanted = tuple(dict.fromkeys(banks))
-        return replay(self.blocks(0, end), self.layout, wanted, padded=self._padded(wanted)).state
+        mark = self.mark_before(number, wanted)
+        rest = self.blocks(mark.offset, end)
+        return replay(rest, self.layout, wanted, padded=self._padded(wanted), start=mark.state).state
+
+    def mark_before(self, number: int, banks: Collection[HashAlgorithm] = ()) -> Mark:
+        """The last place up to record ``number`` that is known, with registers in ``banks``, without reading the list.
+
+        Raises MissingComponent.
+        """
+        places = [Mark()]
+        entry = self._checkpoint(lambda entry: entry.records <= number and (not banks or _has(entry.state, banks)))
+        if entry is not None:
+            places.append(Mark(entry.records, entry.bytes, entry.state))
+        try:
+            index = read_index(self.index_path, self.meta.identity)
+        except MalformedInput:
+            index = None  # that costs time alone, and a check reports it
+        found = index.before(number, self.bytes) if index else None
+        if found is not None and (not banks or _has(found.state, banks)):
+            places.append(found)
+        return max(places, key=lambda place: place.records)
 
     def end_state(self, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState | None:
         """The registers after all records, replayed from the stored bytes; None if the start is unknown.
@@ -174,7 +221,7 @@ class Log:
     def _good_records(self, have: int) -> list[int]:
         """Sizes of the whole, good records behind what is kept."""
         sizes: list[int] = []
-        tail = durable.read_blocks(self.list_path, self.bytes, have)
+        tail = self._stored(self.bytes, have)
         records = read_records(tail, self.layout, first=self.records, offset=self.bytes)
         try:
             for record in records:
@@ -184,6 +231,36 @@ class Log:
         except MalformedRecord:
             pass
         return sizes
+
+    def append(self, blocks: Iterable[bytes], size: int, *, halfway: Callable[[], None]) -> None:
+        """Write ``size`` bytes behind what is kept; ``halfway`` is called in the middle. Not synced, not counted."""
+        if self._open is None:
+            self._open = durable.OpenFile(self.list_path)
+        self._open.append_blocks(blocks, size=size, halfway=halfway)
+
+    def sync(self) -> None:
+        """Bring what was appended to stable storage."""
+        if self._open is not None:
+            self._open.sync()
+
+    def appended(self, size: int) -> Iterator[bytes]:
+        """The ``size`` bytes behind what is kept, as they are stored. Raises MissingComponent."""
+        return self._stored(self.bytes, self.bytes + size)
+
+    def is_as_left(self) -> bool:
+        """Whether no one else has written since this was opened or written to last: it need not be read again."""
+        return self.journal.is_as_left() and durable.size_of(self.list_path) == self.bytes
+
+    def close(self) -> None:
+        """Close what was opened to append. The log can be used further, and opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _stored(self, start: int, end: int) -> Iterator[bytes]:
+        if self._open is not None:
+            return self._open.read_blocks(start, end)
+        return durable.read_blocks(self.list_path, start, end)
 
     def note(
         self,
@@ -212,6 +289,10 @@ class Log:
     def _checkpoint(self, accept: Callable[[Entry], bool]) -> Entry | None:
         """The newest entry that names a size of the list and is accepted."""
         return next((e for e in reversed(self.journal.entries) if e.event in _GROWING and accept(e)), None)
+
+
+def _has(state: ChainState | None, banks: Collection[HashAlgorithm]) -> bool:
+    return state is not None and not set(banks) - set(state.banks)
 
 
 def _agree(state: ChainState, noted: ChainState) -> bool:

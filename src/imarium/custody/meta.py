@@ -33,9 +33,19 @@ class LogMeta:
     reason: str
     padded: frozenset[HashAlgorithm] = frozenset()
 
+    @property
+    def identity(self) -> bytes:
+        """16 bytes that tell this log from others: the sum in ``meta.json``."""
+        return bytes.fromhex(_checksum(self._document()))
+
     def to_bytes(self) -> bytes:
         """The content of ``meta.json``."""
-        document: dict[str, object] = {
+        document = self._document()
+        document["sum"] = _checksum(document)
+        return json.dumps(document, indent=2).encode() + b"\n"
+
+    def _document(self) -> dict[str, object]:
+        return {
             "type": _TYPE,
             "version": META_VERSION,
             "byte_order": self.byte_order,
@@ -45,8 +55,6 @@ class LogMeta:
             "reason": self.reason,
             "padded": sorted(bank.name for bank in self.padded),
         }
-        document["sum"] = _checksum(document)
-        return json.dumps(document, indent=2).encode() + b"\n"
 
 
 def read_meta(path: Path) -> LogMeta:

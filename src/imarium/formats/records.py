@@ -24,6 +24,7 @@ __all__ = [
     "Record",
     "RecordFramer",
     "encode_record",
+    "frame_size",
     "read_records",
 ]
 
@@ -109,6 +110,18 @@ class Record:
                 return codec.field_digest(spec, raw)
         return None
 
+    def in_column(self, layout: ListLayout) -> "Record":
+        """The record in a list of ``layout``, whose template digests are another bank's: recomputed from the data.
+
+        A violation stays one. Raises MissingComponent for a digest that cannot be computed here.
+        """
+        if layout == self.layout:
+            return self
+        digest = layout.template_digest(self.template, self.data)
+        if self.is_violation:
+            digest = bytes(layout.digest.size)
+        return Record(self.number, self.offset, self.pcr, digest, self.template, self.data, layout)
+
     @property
     def frame(self) -> Frame:
         """The record as a framer cuts it out."""
@@ -117,7 +130,7 @@ class Record:
     @property
     def size(self) -> int:
         """How many bytes the record takes in a binary list."""
-        return _frame_size(self.frame)
+        return frame_size(self.frame)
 
 
 def encode_record(record: Record) -> bytes:
@@ -164,7 +177,7 @@ class RecordFramer:
             self._fault = error
             if not frames:
                 raise
-            consumed = sum(map(_frame_size, frames))
+            consumed = sum(map(frame_size, frames))
         if consumed < len(block):
             self._rest += block[consumed:]
         self.number += len(frames)
@@ -246,7 +259,7 @@ class RecordFramer:
         )
 
 
-def _frame_size(frame: Frame) -> int:
+def frame_size(frame: Frame) -> int:
     """How many bytes the frame takes in a binary list."""
     _, digest, name, data = frame
     return (8 if name == b"ima" else 12) + len(digest) + len(name) + len(data)

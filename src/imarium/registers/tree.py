@@ -22,37 +22,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imarium.errors import ImariumError
+from imarium.fuse import Attributes, Caller, TreeError
 from imarium.registers.description import Register
 from imarium.registers.errors import error_number
 from imarium.registers.eventlog import EventLog
 from imarium.registers.logs import LoggedProvider
 
-__all__ = ["Attributes", "Handle", "RegisterTree", "TreeError"]
+__all__ = ["OpenFile", "RegisterTree"]
 
 _READ, _WRITE = 0o444, 0o200
-
-
-class TreeError(ImariumError):
-    """An operation on the tree that fails with ``number``, an ``errno``."""
-
-    code = "tree"
-
-    def __init__(self, number: int, reason: str | None = None) -> None:
-        self.number = number
-        super().__init__(reason or os.strerror(number))
-
-
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """What stat(2) shows: ``mode`` with the kind of file, ``size`` in bytes."""
-
-    mode: int
-    size: int
-
-    @property
-    def is_directory(self) -> bool:
-        """Whether it has names below it."""
-        return stat.S_ISDIR(self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +44,7 @@ class _File:
 
 
 @dataclass(slots=True)
-class Handle:
+class OpenFile:
     """An open file."""
 
     _file: _File
@@ -89,6 +67,9 @@ class Handle:
             if self._content is not None:
                 self._content = self._file.snapshot()
         return len(data)
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class RegisterTree:
@@ -124,7 +105,12 @@ class RegisterTree:
                 return Attributes(stat.S_IFREG | node.permissions, node.size())
         return Attributes(stat.S_IFDIR | 0o555, 0)
 
-    def open(self, path: str, flags: int) -> Handle:
+    def readlink(self, path: str) -> str:
+        """There are no links. Raises TreeError EINVAL."""
+        self._node(path)
+        raise TreeError(errno.EINVAL)
+
+    def open(self, path: str, flags: int, _caller: Caller | None = None) -> OpenFile:
         """Open a file with the flags of open(2)."""
         node = self._node(path)
         if not isinstance(node, _File):
@@ -134,9 +120,9 @@ class RegisterTree:
         if (reads and not node.permissions & _READ) or (writes and not node.permissions & _WRITE):
             raise TreeError(errno.EACCES)
         with _as_tree_errors():
-            return Handle(node, writes, node.snapshot() if reads else None)
+            return OpenFile(node, writes, node.snapshot() if reads else None)
 
-    def truncate(self, path: str) -> None:
+    def truncate(self, path: str, _length: int = 0) -> None:
         """What a shell's ``>`` asks for first. It changes nothing; files that may not be written refuse it."""
         node = self._node(path)
         if not isinstance(node, _File):

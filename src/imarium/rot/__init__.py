@@ -6,7 +6,7 @@ needs :class:`Driver` and :class:`RootOfTrust`; see docs/rot.md.
 
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
 from imarium.rot.anchor_state import AnchorError
-from imarium.rot.anchors import Anchor, Anchors, AnchorStatus
+from imarium.rot.anchors import Anchor, Anchors, AnchorStatus, Extending
 from imarium.rot.protocol import (
     CountsUpdates,
     HasCaveat,
@@ -34,6 +34,7 @@ __all__ = [
     "Driver",
     "EndorsementKey",
     "EndorsementKind",
+    "Extending",
     "HasCaveat",
     "HasUnknownBanks",
     "KeyKind",

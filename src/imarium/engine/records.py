@@ -1,0 +1,102 @@
+"""A list of measurements in little memory: packed bytes in segments, found by number in constant time."""
+
+import struct
+from array import array
+from collections.abc import Iterator
+
+from imarium.engine.measurement import Measurement
+from imarium.formats import ByteOrder, PcrIndex, Template
+
+__all__ = ["RecordList"]
+
+_SEGMENT = 1024
+"""Records in a segment. All but the last have as many."""
+
+_HEAD = struct.Struct("<BBH")
+"""Before each record's data: its register, whether it is a violation, and the number of its template."""
+
+
+class _Segment:
+    """Some records one behind the other; ``ends`` has where each one's data ends, ``size`` what the kernel counts."""
+
+    __slots__ = ("data", "ends", "size")
+
+    def __init__(self) -> None:
+        self.data: bytearray | bytes = bytearray()
+        self.ends = array("Q")
+        self.size = 0
+
+    def append(self, packed: bytes, size: int) -> None:
+        assert isinstance(self.data, bytearray)  # noqa: S101 - a full segment gets no more
+        self.data += packed
+        self.size += size
+        self.ends.append(len(self.data))
+        if len(self.ends) == _SEGMENT:
+            self.data = bytes(self.data)  # without the room to grow
+
+    def get(self, index: int) -> bytes:
+        return bytes(self.data[self.ends[index - 1] if index else 0 : self.ends[index]])
+
+
+class RecordList:
+    """Measurements by number, from ``first`` on. Numbers are never given twice and outlive deletions.
+
+    The list does no locking of its own. ``size`` is what the kernel counts for it, in bytes (its
+    ``binary_runtime_size``).
+    """
+
+    def __init__(self, byte_order: ByteOrder, first: int = 0) -> None:
+        self._byte_order = byte_order
+        self._base = first
+        self._segments: list[_Segment] = []
+        self._templates: list[Template] = []
+        self._known: dict[Template, int] = {}
+        self.first = first
+        self.end = first
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __getitem__(self, number: int) -> Measurement:
+        """The measurement with this number. Raises IndexError where it is not in the list."""
+        if not self.first <= number < self.end:
+            raise IndexError(f"record {number} is not among {self.first} to {self.end}")
+        segment, index = divmod(number - self._base, _SEGMENT)
+        packed = self._segments[segment].get(index)
+        pcr, violation, known = _HEAD.unpack_from(packed)
+        data = packed[_HEAD.size :]
+        return Measurement(PcrIndex(pcr), self._templates[known], data, bool(violation), self._byte_order)
+
+    def __iter__(self) -> Iterator[Measurement]:
+        """The measurements that are there when it begins, in their order."""
+        for number in range(self.first, self.end):
+            yield self[number]
+
+    def append(self, measurement: Measurement) -> int:
+        """Add a measurement; its number."""
+        known = self._known.setdefault(measurement.template, len(self._known))
+        if known == len(self._templates):
+            self._templates.append(measurement.template)
+        if (self.end - self._base) % _SEGMENT == 0:
+            self._segments.append(_Segment())
+        head = _HEAD.pack(measurement.pcr, measurement.violation, known)
+        self._segments[-1].append(head + measurement.data, measurement.runtime_size)
+        self.size += measurement.runtime_size
+        self.end += 1
+        return self.end - 1
+
+    def delete(self, count: int) -> None:
+        """Drop the ``count`` oldest, which are there."""
+        left = self.first + count
+        gone = (left - self._base) // _SEGMENT
+        if gone:
+            self.size = sum(segment.size for segment in self._segments[gone:])
+            del self._segments[:gone]
+            self._base += gone * _SEGMENT
+            self.first = self._base
+        for number in range(self.first, left):
+            size = self[number].runtime_size
+            self.size -= size
+            self._segments[0].size -= size
+        self.first = left

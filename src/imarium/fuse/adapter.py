@@ -1,0 +1,181 @@
+"""From FUSE to a :class:`~imarium.fuse.tree.FileTree`.
+
+It serves in one thread, so that a release is seen before the next open, and past the page cache, so that each read and
+each write of a caller is one of the tree's (writes of more than a page count, where FUSE cuts them, arrive in parts).
+"""
+
+import errno
+import importlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+from imarium.errors import ImariumError, MissingComponent
+from imarium.fuse.caller import Caller
+from imarium.fuse.place import check
+from imarium.fuse.tree import FileTree, Handle, TreeError
+
+__all__ = ["mount"]
+
+_INSTALL = "apt install fuse3 (or libfuse3-3 for root alone) and pip install 'imarium[fuse]'"
+
+
+def mount(
+    tree: FileTree, place: Path, *, fsname: str, ready: Callable[[], None] = lambda: None, allow_other: bool = False
+) -> None:
+    """Serve the tree at ``place``, an empty directory, until it is unmounted.
+
+    In the main thread, SIGTERM, SIGINT and SIGHUP unmount too, where they have no handler of the process; in another
+    thread only :func:`imarium.fuse.unmount` ends it. ``fsname`` is what /proc/mounts shows as its source; ``ready`` is
+    called when it is mounted; ``allow_other`` lets other users in, as the modes say. Raises UsageError for a place that
+    is in use, MissingComponent for one that is not there, and where FUSE is not there or does not let us mount.
+    """
+    library = _library()
+    check(place)
+    options = {"allow_other": True} if allow_other else {}
+    if library.fuse_version_major == 2:
+        options["big_writes"] = True  # else it cuts writes at a page, and each part would be one of its own
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def mounted() -> None:
+        os.fchdir(here)  # libfuse has changed to the root directory
+        ready()
+
+    operations = _Operations(tree, library.fuse_get_context, mounted)
+    try:
+        library.FUSE(
+            operations,
+            str(place.absolute()),
+            foreground=True,
+            nothreads=True,
+            direct_io=True,
+            attr_timeout=0,  # sizes change with each append, also with those of other processes
+            entry_timeout=0,
+            default_permissions=True,
+            fsname=fsname,
+            subtype="imarium",
+            **options,
+        )
+    except RuntimeError as error:
+        if operations.mounted:  # a signal ended it: libfuse makes that a status of its own
+            return
+        raise MissingComponent(f"{place}: FUSE could not mount there; is /dev/fuse there? else {_INSTALL}") from error
+    finally:
+        os.close(here)
+
+
+def _library() -> Any:  # noqa: ANN401 - an untyped library
+    try:
+        return importlib.import_module("mfusepy")
+    except (ImportError, OSError, AttributeError) as error:
+        raise MissingComponent(f"FUSE is not installed: {_INSTALL}") from error
+
+
+def _fail(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))
+
+
+def _not_permitted(*_arguments: object) -> NoReturn:
+    """The names, modes and owners of the tree are fixed."""
+    _fail(errno.EPERM)
+
+
+class _Operations:
+    """What FUSE asks for. Methods are called by name, with a path and the number of an open file."""
+
+    use_ns = True
+    chmod = chown = link = mkdir = mknod = rename = rmdir = symlink = unlink = utimens = staticmethod(_not_permitted)
+
+    def __init__(self, tree: FileTree, context: Callable[[], tuple[int, int, int]], ready: Callable[[], None]) -> None:
+        self._tree = tree
+        self._context = context
+        self._ready = ready
+        self.mounted = False
+        self._handles: dict[int, Handle] = {}
+        self._numbers = count(1)
+        self._now = time.time_ns()
+
+    def init(self, _path: str) -> None:
+        """The mount is there."""
+        self.mounted = True
+        self._ready()
+
+    def destroy(self, _path: str) -> None:
+        """The mount is gone, and with it all that was open."""
+        while self._handles:
+            self._handles.popitem()[1].release()
+
+    def getattr(self, path: str, number: int | None = None) -> dict[str, int]:
+        """stat(2). A number comes only with a seek from the end."""
+        with _Answering():
+            found = self._tree.attributes(path)
+        if found.size is None and number is not None:
+            _fail(errno.EINVAL)
+        times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self._now)
+        owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        links = 2 if stat.S_ISDIR(found.mode) else 1
+        return {"st_mode": found.mode, "st_size": found.size or 0, "st_nlink": links, **owner, **times}
+
+    def readdir(self, path: str, _number: int) -> list[str]:
+        """The names in a directory."""
+        with _Answering():
+            return [".", "..", *self._tree.names(path)]
+
+    def readlink(self, path: str) -> str:
+        """Where a symbolic link points."""
+        with _Answering():
+            return self._tree.readlink(path)
+
+    def create(self, _path: str, _mode: int) -> NoReturn:
+        """Opening with O_CREAT what is not there: refused as the kernel's own trees do."""
+        _fail(errno.EACCES)
+
+    def open(self, path: str, flags: int) -> int:
+        """The number of a newly opened file."""
+        uid, gid, tid = self._context()
+        with _Answering():
+            handle = self._tree.open(path, flags, Caller(tid, uid, gid))
+        number = next(self._numbers)
+        self._handles[number] = handle
+        return number
+
+    def read(self, _path: str, size: int, offset: int, number: int) -> bytes:
+        """One read(2), or a part of a large one."""
+        with _Answering():
+            return self._handles[number].read(offset, size)
+
+    def write(self, _path: str, data: bytes, offset: int, number: int) -> int:
+        """One write(2), or a part of a large one."""
+        with _Answering():
+            return self._handles[number].write(offset, data)
+
+    def truncate(self, path: str, length: int, _number: int | None = None) -> None:
+        """truncate(2), and with older FUSE a part of opening with O_TRUNC."""
+        with _Answering():
+            self._tree.truncate(path, length)
+
+    def fsync(self, path: str, _data_only: int, _number: int) -> None:
+        """fsync(2)."""
+        with _Answering():
+            found = self._tree.attributes(path)
+        if found.size is None:
+            _fail(errno.EINVAL)
+
+    def release(self, _path: str, number: int) -> None:
+        """The last descriptor of an open file is closed."""
+        self._handles.pop(number).release()
+
+
+class _Answering:
+    """Turns imarium's errors into those that FUSE passes on."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, ImariumError):
+            number = error.number if isinstance(error, TreeError) else errno.EIO
+            raise OSError(number, os.strerror(number)) from error

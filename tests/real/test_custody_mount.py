@@ -1,0 +1,220 @@
+"""The whole list, mounted, beside a custody that drains it: real FUSE, real processes, real readers of such lists."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keylime.common.algorithms import Hash
+from keylime.ima import ast
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.real.file_kernel import BOOT, FileKernel, seen_names
+from tests.unit.custody_kernel import LAYOUT, record, violation
+
+from imarium.chain import replay
+from imarium.custody import Keeper, Store
+from imarium.formats.records import ListLayout
+from imarium.formats.registers import IMA_PCR
+from imarium.hashes import SHA1, SHA256, SHA512, HashAlgorithm
+
+PROCESS = [sys.executable, str(Path(__file__).with_name("file_kernel.py"))]
+DRAINS = 1000
+BANKS = {SHA1: Hash.SHA1, SHA256: Hash.SHA256}
+
+
+class Mounted:
+    """A kernel, its store, and the whole list mounted by a process of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.kernel, self.store, self.root = FileKernel(place / "kernel"), place / "store", place / "mount"
+        self.root.mkdir()
+        self._place = place
+        self._serving = subprocess.Popen(
+            [*PROCESS, "mount", str(place / "kernel"), str(self.store), str(self.root)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._serving.stderr is not None
+        said = self._serving.stderr.readline()
+        assert said == "mounted\n", said + self._serving.stderr.read()
+        self.measured: list[bytes] = []
+
+    def measure(self, *names: str) -> None:
+        self.kernel.measure(b"".join(map(record, names)))
+        self.measured += [name.encode() for name in names]
+
+    def drain(self) -> None:
+        result = Keeper(Store(self.store, create=True), self.kernel, boot_id=BOOT).once("prompt")
+        assert (result.verdict, result.log) == ("unproven", 0), result
+
+    def watch(self, name: str) -> "subprocess.Popen[str]":
+        command = [*PROCESS, "watch", str(self.root / name), str(self._place / "stop")]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def stop_watching(self) -> None:
+        (self._place / "stop").touch()
+
+    def close(self) -> None:
+        self._serving.send_signal(signal.SIGTERM)
+        status = self._serving.wait(timeout=20)
+        assert self._serving.stderr is not None
+        said = self._serving.stderr.read()
+        self._serving.stderr.close()
+        assert (status, said) == (0, "")
+        assert not os.path.ismount(self.root)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Mounted]:
+    mounted = Mounted(tmp_path)
+    yield mounted
+    mounted.close()
+
+
+def test_readers_during_a_thousand_drains_see_each_record_once_and_in_order(mounted: Mounted) -> None:
+    mounted.measure("boot_aggregate")
+    names = ("ascii_runtime_measurements", "ascii_runtime_measurements_sha256", "binary_runtime_measurements_sha512")
+    watchers = [mounted.watch(name) for name in names]
+    for number in range(DRAINS):
+        mounted.measure(f"/program-{number}")
+        mounted.drain()
+        mounted.measure(f"/between-{number}")
+    mounted.stop_watching()
+    seen: list[dict[str, Any]] = []
+    for watcher in watchers:
+        out, err = watcher.communicate(timeout=60)
+        assert (watcher.returncode, err) == (0, "")
+        seen.append(json.loads(out))
+    print([(found["reads"], found["grown"]) for found in seen])
+    assert all(found["grown"] > DRAINS / 50 for found in seen)
+    for found in seen[:2]:
+        assert seen_names(bytes.fromhex(found["data"])) == mounted.measured
+    binary = replay([bytes.fromhex(seen[2]["data"])], ListLayout(SHA512))
+    assert (binary.records, binary.bad_digests) == (len(mounted.measured), ())
+
+
+def registers(data: bytes) -> dict[HashAlgorithm, bytes]:
+    """PCR 10 after a list, in the banks of :data:`BANKS`."""
+    state = replay([data], LAYOUT).state
+    return {bank: state.value(IMA_PCR, bank) for bank in BANKS}
+
+
+@pytest.fixture(scope="module")
+def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mounted, bytes]]:
+    """A list of which a part is kept, a part is staged and a part is current; and its bytes."""
+    mounted = Mounted(tmp_path_factory.mktemp("drained"))
+    mounted.measure("boot_aggregate", *(f"/kept-{number}" for number in range(500)))
+    mounted.kernel.measure(violation("/open"))
+    mounted.drain()
+    mounted.measure("/staged")
+    mounted.kernel.stage()
+    mounted.measure("/current")
+    kept = (mounted.store / "logs/0000/list").read_bytes()
+    yield mounted, kept + record("/staged") + record("/current")
+    mounted.close()
+
+
+def test_the_files_are_the_kernels(drained: tuple[Mounted, bytes]) -> None:
+    mounted, data = drained
+    modes = sorted(stat.filemode(path.lstat().st_mode) for path in mounted.root.iterdir())
+    assert modes == ["-r--r-----"] * 8 + ["lrwxrwxrwx"] * 2
+    assert (mounted.root / "binary_runtime_measurements").read_bytes() == data
+    assert (mounted.root / "binary_runtime_measurements_sha1").read_bytes() == data
+    assert (mounted.root / "runtime_measurements_count").read_bytes() == b"504\n"
+    assert (mounted.root / "violations").read_bytes() == b"1\n"
+
+
+@pytest.mark.parametrize("name", ["ascii_runtime_measurements_sha512", "binary_runtime_measurements_sha256"])
+def test_any_offset_can_be_read(drained: tuple[Mounted, bytes], name: str) -> None:
+    path = drained[0].root / name
+    whole = path.read_bytes()
+    with path.open("rb", buffering=0) as file:
+        for offset in (len(whole) - 7, 0, 12_345, len(whole) // 2, 1, len(whole) + 5):
+            assert os.pread(file.fileno(), 300, offset) == whole[offset : offset + 300]
+    skipped = subprocess.run(["tail", "-c", "+30001", path], capture_output=True, check=True).stdout
+    assert skipped == whole[30_000:]
+    assert (
+        subprocess.run(["tail", "-n", "1", path], capture_output=True, check=True).stdout
+        == whole[whole[:-1].rfind(b"\n") + 1 :]
+    )
+
+
+def test_no_one_may_write(drained: tuple[Mounted, bytes]) -> None:
+    root = drained[0].root
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
+        with pytest.raises(PermissionError):
+            os.open(root / "binary_runtime_measurements", flags)
+    with pytest.raises(PermissionError):
+        (root / "new").touch()
+    with pytest.raises(PermissionError):
+        (root / "violations").unlink()
+
+
+def test_evmctl_takes_it_for_the_real_thing(drained: tuple[Mounted, bytes], tmp_path: Path) -> None:
+    mounted, data = drained
+    values = registers(data)
+    path = mounted.root / "binary_runtime_measurements"
+    assert evmctl(path, values, tmp_path) == 0
+    values[SHA256] = bytes(32)
+    assert evmctl(path, values, tmp_path) != 0
+
+
+def evmctl(path: Path, values: dict[HashAlgorithm, bytes], place: Path) -> int:
+    """The status of ``evmctl ima_measurement``, which compares its replay with these values of PCR 10."""
+    program = shutil.which("evmctl")
+    assert program is not None, "evmctl is missing: apt install ima-evm-utils"
+    command = [program, "ima_measurement", "--ignore-violations"]
+    for bank, value in values.items():
+        lines = [f"PCR-{n:02}: {(value if n == 10 else bytes(bank.size)).hex(' ').upper()}\n" for n in range(24)]
+        (place / bank.name).write_text("".join(lines))
+        command += ["--pcrs", f"{bank.name},{place / bank.name}"]
+    return subprocess.run([*command, path], capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("bank", BANKS, ids=lambda bank: bank.name)
+def test_keylime_reads_every_line_and_reaches_the_register(drained: tuple[Mounted, bytes], bank: HashAlgorithm) -> None:
+    mounted, data = drained
+    running = bytes(bank.size)
+    lines = (mounted.root / f"ascii_runtime_measurements_{bank.name}").read_text().splitlines()
+    for line in lines:
+        entry = ast.Entry(line, ima_hash_alg=BANKS[bank], pcr_hash_alg=BANKS[bank])
+        assert entry.ima_template_hash == entry.pcr_template_hash, line
+        running = bank.digest(running + entry.pcr_template_hash)
+    assert len(lines) == 504
+    assert running == registers(data)[bank]
+
+
+def test_the_command_mounts_and_says_what_it_shows(tmp_path: Path) -> None:
+    source, root = tmp_path / "ima", tmp_path / "mount"
+    source.mkdir()
+    root.mkdir()
+    data = record("boot_aggregate") + record("/a")
+    (source / "binary_runtime_measurements").write_bytes(data)
+    command = [sys.executable, "-m", "imarium", "log", "mount", str(root), "--source", str(source), "--bank", "sha384"]
+    with subprocess.Popen([*command, "--store", str(tmp_path / "store")], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline() == f"mounted at {root}: 2 records; interrupt to unmount\n"
+            assert (root / "binary_runtime_measurements").read_bytes() == data
+            assert (root / "ascii_runtime_measurements_sha384").read_bytes().count(b"\n") == 2
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+
+
+def test_a_list_that_cannot_be_read_is_told_before_anything_is_mounted(tmp_path: Path) -> None:
+    (tmp_path / "binary_runtime_measurements").write_bytes(record("boot_aggregate")[:-1])
+    (tmp_path / "mount").mkdir()
+    command = [sys.executable, "-m", "imarium", "log", "mount", str(tmp_path / "mount"), "--source", str(tmp_path)]
+    done = subprocess.run([*command, "--store", str(tmp_path / "store")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert done.stderr.startswith("imarium: record 0 at byte 0: expected a record of at least")
