@@ -58,7 +58,7 @@ def _values(found: Template, event: Event) -> dict[str, bytes]:
         "d-ngv2": (b"verity:" if event.verity else b"ima:") + digest,
         "n": short if found.is_legacy else short + b"\0",
         "n-ng": name + b"\0",
-        "sig": b"" if event.violation else event.signature,
+        "sig": event.signature,
         "buf": event.buffer,
     }
 
