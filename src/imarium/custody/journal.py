@@ -45,6 +45,8 @@ class Event(StrEnum):
     """A run died: its whole, good records stay and the rest was cut."""
     GAP = "gap"
     """Records are missing before this log."""
+    REMOVED = "removed"
+    """An older log was deleted, as was asked for."""
     REFUSED = "refused"
     """Nothing was deleted, and why."""
 
