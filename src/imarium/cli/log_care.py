@@ -7,10 +7,16 @@ import typer
 
 from imarium.cli.options import Json, StoreDirectory
 from imarium.cli.output import console, emit_json
-from imarium.custody import Store, default_store
-from imarium.custody.check import Finding, check_log, check_store
-from imarium.custody.repair import repair_log
-from imarium.custody.retention import Retention, retain
+from imarium.custody import (
+    Finding,
+    Retention,
+    Store,
+    check_log,
+    check_store,
+    default_store,
+    repair_log,
+    retain,
+)
 
 __all__ = ["check", "retain_logs"]
 
