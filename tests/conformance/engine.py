@@ -12,14 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from tests.conformance.bench import WORKPLACE, Bench
+from tests.conformance.suite import run
+from tests.conformance.suspended import STATES, before, during, restored
+
 from imarium.engine import Action, Engine, EngineOptions, Event, Policy, QueueError
 from imarium.formats import IMA_PCR
 from imarium.fuse import mounted
 from imarium.hashes import SHA256
 from imarium.securityfs.tree import ImaTree
-from tests.conformance.bench import WORKPLACE, Bench
-from tests.conformance.suite import run
-from tests.conformance.suspended import STATES, before, during, restored
 
 _DONE = "done\n"
 

@@ -1,7 +1,7 @@
 """The checks on a real kernel: what runs inside a guest, as root, with results in /shared.
 
-``python3 kernel.py plain`` makes all checks, then suspends measuring by a kexec, in each state of the lists in turn: the
-next kernel goes on with the next state. ``python3 kernel.py flush`` is for a kernel with ``ima_flush_htable``.
+``python3 kernel.py plain`` makes all checks, then suspends measuring by a kexec, in each state of the lists in turn:
+the next kernel goes on with the next state. ``python3 kernel.py flush`` is for a kernel with ``ima_flush_htable``.
 """
 
 import ctypes
@@ -17,9 +17,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.conformance.bench import WORKPLACE, Bench, checked, libc  # noqa: E402 - found by the line above
-from tests.conformance.suite import run  # noqa: E402
-from tests.conformance.suspended import STATES, before, during, restored  # noqa: E402
+from tests.conformance.bench import WORKPLACE, Bench, checked, libc
+from tests.conformance.suite import run
+from tests.conformance.suspended import STATES, before, during, restored
 
 IMA = Path("/sys/kernel/security/ima")
 SHARED = Path("/shared")

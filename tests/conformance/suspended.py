@@ -4,6 +4,7 @@ Not part of the suite: a list that is suspended stays so, and each state of it n
 """
 
 import os
+from functools import partial
 from typing import Any
 
 from tests.conformance.bench import RD, RW, WR, Bench, command, in_process, opens, outcome, read
@@ -28,7 +29,7 @@ def during(bench: Bench) -> dict[str, Any]:
         results[name] = outcome(command, bench.staged if target == "staged" else bench.plain, text)
     results["opening"] = [opens(path, mode) for path in (bench.plain, bench.staged) for mode in (RD, WR, RW)]
     descriptor = os.open(bench.staged, WR)
-    results["locked"] = [in_process(lambda mode=mode: opens(bench.plain, mode)) for mode in (RD, WR)]
+    results["locked"] = [in_process(partial(opens, bench.plain, mode)) for mode in (RD, WR)]
     os.close(descriptor)
     bench.measure(2)
     results["measured"] = bench.counters()

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tests.conformance.bench import RD, RW, WR, Bench, attempt, in_process, in_thread, opened, opens
@@ -23,7 +24,7 @@ def _second(bench: Bench, first: int, second: int, who: str) -> Any:
     """Opening the same file, another form of it, and the staged file, while one is open."""
     files = (bench.plain, bench.file("ascii", "sha256"), bench.staged)
     with opened(bench.plain, first):
-        return [WHO[who](lambda path=path: opens(path, second)) for path in files]
+        return [WHO[who](partial(opens, path, second)) for path in files]
 
 
 for _first, _first_mode in MODES.items():
@@ -80,7 +81,7 @@ def a_refused_open_leaves_no_lock(bench: Bench) -> Any:
     with opened(bench.plain, RD):
         refused = [opens(bench.staged, WR), opens(bench.plain, RW)]
     with opened(bench.staged, WR):
-        refused += [in_process(lambda: opens(bench.plain, mode)) for mode in (RD, WR, RW)]
+        refused += [in_process(partial(opens, bench.plain, mode)) for mode in (RD, WR, RW)]
         refused.append(opens(bench.plain, RD))
     return [refused, in_process(lambda: opens(bench.plain, RD)), in_process(lambda: opens(bench.staged, WR))]
 
@@ -98,7 +99,7 @@ def looking_at_a_file_takes_no_lock(bench: Bench) -> Any:
 def counters_take_no_lock(bench: Bench) -> Any:
     names = ("violations", "runtime_measurements_count")
     with opened(bench.plain, WR):
-        inside = [in_process(lambda name=name: opens(bench.root / name, RD)) for name in names]
+        inside = [in_process(partial(opens, bench.root / name, RD)) for name in names]
     with opened(bench.root / names[0], RD), opened(bench.root / names[1], RD):
         return [inside, opens(bench.staged, WR)]
 

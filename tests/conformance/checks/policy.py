@@ -1,6 +1,7 @@
 """The policy file: who may open it, what a write does, and what it then shows. Each check leaves its rules behind."""
 
 import os
+from functools import partial
 from typing import Any
 
 from tests.conformance.bench import RD, RW, WR, Bench, attempt, drain, in_process, opened, opens, outcome, read
@@ -48,7 +49,7 @@ def policy_opened_without_cap_sys_admin(bench: Bench) -> Any:
 def _twice(bench: Bench, first: int) -> Any:
     path = bench.root / "policy"
     with opened(path, first):
-        return [[opens(path, second), in_process(lambda mode=second: opens(path, mode))] for second in MODES.values()]
+        return [[opens(path, second), in_process(partial(opens, path, second))] for second in MODES.values()]
 
 
 CHECKS.add("policy_opened_while_read", _twice, RD)

@@ -1,4 +1,4 @@
-"""Open files that more than one descriptor or process has: copied, inherited by fork and by exec, sent over a socket."""
+"""Open files of more than one descriptor or process: copied, inherited by fork and by exec, sent over a socket."""
 
 import os
 import socket

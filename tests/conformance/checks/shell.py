@@ -27,7 +27,7 @@ SCRIPTS = {
     "shell_wc": f"wc -lc {LIST} {STAGED} runtime_measurements_count",
     "shell_cp": f"cp {LIST} /run/imarium-conformance/copy && wc -lc < /run/imarium-conformance/copy",
     "shell_cp_r": "rm -rf /run/imarium-conformance/tree; cp -r . /run/imarium-conformance/tree; "
-    "ls /run/imarium-conformance/tree; cmp {0} /run/imarium-conformance/tree/{0}".format(LIST),
+    f"ls /run/imarium-conformance/tree; cmp {LIST} /run/imarium-conformance/tree/{LIST}",
     "shell_tail_c": f"tail -c 20 {LIST}",
     "shell_tail_n": f"tail -n 1 {LIST}; tail -n +3 {LIST}",
     "shell_head": f"head -n 1 {LIST}; head -c 30 {LIST}",
@@ -40,11 +40,11 @@ SCRIPTS = {
     "shell_grep_and_sort": f"grep -c conformance {LIST}; sort {LIST} | md5sum; sha256sum < {LIST}",
     "shell_od": "od -An -tx1 -N 40 binary_runtime_measurements",
     "shell_cmp": "cmp ascii_runtime_measurements ascii_runtime_measurements_sha1 && echo same",
-    "shell_ls": "ls; ls -L {0} {1}; stat -c '%A %h %u %g %s %F' *".format(LIST, STAGED),
+    "shell_ls": f"ls; ls -L {LIST} {STAGED}; stat -c '%A %h %u %g %s %F' *",
     "shell_find": "find . -type f -perm -200 | sort; find . -type l | sort; find . -size +0",
     "shell_test": f"test -s {LIST}; echo $?; test -w {LIST}; echo $?; test -f {LIST}; echo $?; test -L {LIST}; echo $?",
     "shell_reader_and_writer": f"{{ echo A > {STAGED}; }} < {LIST}; cat runtime_measurements_count",
-    "shell_pipe_into_the_same_list": f"cat {LIST} | {{ cat > /dev/null; echo 3 > {LIST}; }}; cat runtime_measurements_count",
+    "shell_pipe_into_the_same_list": f"cat {LIST} | {{ cat > /dev/null; echo 3 > {LIST}; }}; cat *_count",
 }
 
 
@@ -60,18 +60,18 @@ for _name, _text in SCRIPTS.items():
 
 
 PYTHON = {
-    "python_buffered": "open(s, 'w').write('A\\n'); print(open(l).read().count('\\n'), open(s).read().count('\\n'))",
-    "python_two_buffered_writes_become_one": "f = open(s, 'w'); f.write('A'); f.write('\\n'); f.close(); print(open(c).read())",
+    "python_buffered": "open(s, 'w').write('A\\n'); print(n(), open(s).read())",
+    "python_two_buffered_writes_become_one": "f = open(s, 'w'); f.write('A'); f.write('\\n'); f.close(); print(n())",
     "python_two_lines_become_one_write": "f = open(s, 'w'); f.write('A\\n'); f.write('D\\n'); f.close()",
-    "python_line_buffered": "f = open(s, 'w', buffering=1); f.write('A\\n'); f.write('D\\n'); f.close(); print(open(c).read())",
-    "python_unbuffered": "f = open(s, 'wb', buffering=0); print(f.write(b'A\\n'), f.write(b'D\\n')); print(open(c).read())",
+    "python_line_buffered": "f = open(s, 'w', buffering=1); f.write('A\\n'); f.write('D\\n'); f.close(); print(n())",
+    "python_unbuffered": "f = open(s, 'wb', buffering=0); print(f.write(b'A\\n'), f.write(b'D\\n'), n())",
     "python_unbuffered_parts": "f = open(s, 'wb', buffering=0); f.write(b'A'); f.write(b'\\n')",
     "python_reads_and_writes": "f = open(s, 'r+b', buffering=0); f.write(b'A\\n'); f.seek(0); print(len(f.read()))",
     "python_reads_and_writes_buffered": "f = open(s, 'r+'); f.write('A\\n')",
-    "python_appends": "f = open(s, 'a'); f.write('A\\n'); f.close(); print(open(c).read())",
-    "python_positions": "f = open(b, 'rb'); x = f.read(20); f.seek(4); print(f.read(16) == x[4:], f.tell(), f.seekable())",
+    "python_appends": "f = open(s, 'a'); f.write('A\\n'); f.close(); print(n())",
+    "python_positions": "f = open(b, 'rb'); x = f.read(20); f.seek(4); print(f.read(16) == x[4:], f.tell())",
     "python_end": "f = open(b, 'rb'); f.seek(0, 2); print(f.tell())",
-    "python_paths": "import pathlib; p = pathlib.Path(s); p.write_text('A\\n'); print(p.read_text().count('\\n'), p.stat().st_size)",
+    "python_paths": "import pathlib; p = pathlib.Path(s); p.write_text('A\\n'); print(p.read_text(), p.stat().st_size)",
     "python_lines": "print([len(line.split(' ')) for line in open(l)])",
 }
 
@@ -86,7 +86,11 @@ def _python(bench: Bench, text: str) -> Any:
         "c": bench.root / "runtime_measurements_count",
     }
     head = "; ".join(f"{name} = {str(path)!r}" for name, path in names.items())
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"{head}\n{text}"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"{head}\nn = lambda: open(c).read()\n{text}"],
+        capture_output=True,
+        check=False,
+    )
     error = done.stderr.decode().strip().splitlines()[-1:]
     return [done.returncode, done.stdout.decode(), [line.partition(": '")[0] for line in error]]
 

@@ -45,7 +45,7 @@ for _state in STATES:
 @check
 def commands_on_each_file(bench: Bench) -> Any:
     """The commands work alike on the files of every form and bank."""
-    results = []
+    results: list[Any] = []
     for form in ("ascii", "binary"):
         for bank in ("sha1", "sha256"):
             bench.measure(2)
