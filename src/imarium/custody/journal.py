@@ -45,6 +45,10 @@ class Event(StrEnum):
     """A run died: its whole, good records stay and the rest was cut."""
     GAP = "gap"
     """Records are missing before this log."""
+    CARRIED = "carried"
+    """A kexec is under way: what the kernel still has, from ``base`` on, goes on to the next kernel."""
+    REMOVED = "removed"
+    """An older log was deleted, as was asked for."""
     REFUSED = "refused"
     """Nothing was deleted, and why."""
 
@@ -111,12 +115,33 @@ class Journal:
         self._sum = ""
         self._size = 0
         with durable.storage_errors(path), path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            self._inode, size = status.st_ino, status.st_size
             if size > MAX_JOURNAL:
                 raise MalformedInput(str(path), offset=0, expected=f"at most {MAX_JOURNAL} bytes", found=str(size))
             while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
                 pass
         self.torn = max(0, size - self._size)
+
+    def follow(self) -> bool:
+        """Take up what another process has written since; whether the file is still the one that was read.
+
+        Raises as opening does.
+        """
+        with durable.storage_errors(self.path):
+            status = self.path.stat()
+        if (status.st_ino, status.st_size) == (self._inode, self._size):
+            return True
+        with durable.storage_errors(self.path), self.path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            if status.st_ino != self._inode or size < self._size or size > MAX_JOURNAL:
+                return False
+            file.seek(self._size)
+            while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
+                pass
+        self.torn = max(0, size - self._size)
+        return True
 
     def _take(self, line: bytes, size: int) -> bool:
         """Read the next line of a journal of ``size`` bytes; False for what a crash can have left at its end."""
@@ -148,6 +173,12 @@ class Journal:
         if self.torn:
             durable.truncate(self.path, self._size)
             self.torn = 0
+
+    def is_as_left(self) -> bool:
+        """Whether the file is the one that was read, and has what was read from it and written to it."""
+        with durable.storage_errors(self.path):
+            found = self.path.stat()
+        return not self.torn and (found.st_ino, found.st_size) == (self._inode, self._size)
 
     def append(self, entry: Entry) -> None:
         """Write one entry to stable storage. The journal must be repaired."""

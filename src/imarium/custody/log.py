@@ -5,6 +5,8 @@ A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), 
 shown.
 """
 
+import copy
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +17,8 @@ from imarium.custody.index import INDEX_FILE, read_index
 from imarium.custody.journal import SUM_SIZE, Entry, Event, Journal, now
 from imarium.custody.marks import Mark
 from imarium.custody.meta import read_meta
+from imarium.custody.ownership import check_owner
+from imarium.custody.packed import PACKED_FILE, PackedList
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, Record, read_records
 from imarium.formats.registers import PcrIndex
@@ -23,10 +27,11 @@ from imarium.hashes import SHA1, SHA256, HashAlgorithm
 __all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
 
 LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
+_FILES = (LIST_FILE, PACKED_FILE, JOURNAL_FILE, META_FILE, INDEX_FILE)
 _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
-_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CUT})
+_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CARRIED, Event.CUT})
 
 
 class Log:
@@ -37,19 +42,57 @@ class Log:
     """
 
     def __init__(self, directory: Path) -> None:
+        for place in (directory, *(directory / name for name in _FILES if os.path.lexists(directory / name))):
+            check_owner(place)
         self.directory = directory
         self.number = int(directory.name)
         self.meta = read_meta(directory / META_FILE)
         self.layout = ListLayout(SHA1, self.meta.byte_order)
         self.journal = Journal(directory / JOURNAL_FILE)
         self.list_path = directory / LIST_FILE
+        self._open: durable.OpenFile | None = None
         self.index_path = directory / INDEX_FILE
+        packed = directory / PACKED_FILE
+        self._packed = PackedList(packed) if packed.exists() and not self.list_path.exists() else None
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take the size from the journal. Raises MissingComponent if the list has less."""
         kept = self._checkpoint(lambda _entry: True)
         self.records = kept.records if kept else 0
         self.bytes = kept.bytes if kept else 0
-        have = durable.size_of(self.list_path)
+        have = self._packed.size if self._packed else durable.size_of(self.list_path)
         if have < self.bytes:
-            raise MissingComponent(f"{self.list_path}: has {have} bytes, but {self.bytes} were kept; restore it")
+            raise MissingComponent(f"{self.stored_path}: has {have} bytes, but {self.bytes} were kept; restore it")
+
+    def refreshed(self) -> "Log":
+        """The log as it is now, for who only reads: this object if nothing was written since, else another one.
+
+        Raises as opening does.
+        """
+        lines = len(self.journal.entries)
+        if not self.journal.follow():
+            return Log(self.directory)
+        if len(self.journal.entries) == lines:
+            return self
+        later = copy.copy(self)
+        later._settle()
+        return later
+
+    @property
+    def stored_path(self) -> Path:
+        """The file that the list is in; compressed, once the log is closed."""
+        return self._packed.path if self._packed else self.list_path
+
+    @property
+    def growth(self) -> tuple[Entry, ...]:
+        """The journal's entries that name a size of the list, oldest first."""
+        return tuple(entry for entry in self.journal.entries if entry.event in _GROWING)
+
+    @property
+    def unjournaled(self) -> int:
+        """How many bytes the list has behind what the journal names: written by a run that died, or is under way."""
+        return (self._packed.size if self._packed else durable.size_of(self.list_path)) - self.bytes
 
     @property
     def boot_id(self) -> str:
@@ -85,7 +128,7 @@ class Log:
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
-        return durable.read_blocks(self.list_path, start, self.bytes if end is None else min(end, self.bytes))
+        return self._stored(start, self.bytes if end is None else min(end, self.bytes))
 
     def records_from(self, first: int = 0, count: int | None = None) -> Iterator[Record]:
         """The kept records from number ``first`` on. Raises UsageError, MalformedRecord, MissingComponent."""
@@ -101,6 +144,9 @@ class Log:
 
     def offset_of(self, number: int) -> int:
         """The byte at which record ``number`` begins, or the list ends. Raises as :meth:`records_from`."""
+        mark = self.mark_before(number)
+        if mark.records == number:
+            return mark.offset
         record = next(iter(self.records_from(number, 1)), None)
         return self.bytes if record is None else record.offset
 
@@ -198,7 +244,7 @@ class Log:
     def _good_records(self, have: int) -> list[int]:
         """Sizes of the whole, good records behind what is kept."""
         sizes: list[int] = []
-        tail = durable.read_blocks(self.list_path, self.bytes, have)
+        tail = self._stored(self.bytes, have)
         records = read_records(tail, self.layout, first=self.records, offset=self.bytes)
         try:
             for record in records:
@@ -208,6 +254,38 @@ class Log:
         except MalformedRecord:
             pass
         return sizes
+
+    def append(self, blocks: Iterable[bytes], size: int, *, halfway: Callable[[], None]) -> None:
+        """Write ``size`` bytes behind what is kept; ``halfway`` is called in the middle. Not synced, not counted."""
+        if self._open is None:
+            self._open = durable.OpenFile(self.list_path)
+        self._open.append_blocks(blocks, size=size, halfway=halfway)
+
+    def sync(self) -> None:
+        """Bring what was appended to stable storage."""
+        if self._open is not None:
+            self._open.sync()
+
+    def appended(self, size: int) -> Iterator[bytes]:
+        """The ``size`` bytes behind what is kept, as they are stored. Raises MissingComponent."""
+        return self._stored(self.bytes, self.bytes + size)
+
+    def is_as_left(self) -> bool:
+        """Whether no one else has written since this was opened or written to last: it need not be read again."""
+        return self.journal.is_as_left() and durable.size_of(self.list_path) == self.bytes
+
+    def close(self) -> None:
+        """Close what was opened to append. The log can be used further, and opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _stored(self, start: int, end: int) -> Iterator[bytes]:
+        if self._packed is not None:
+            return self._packed.blocks(start, end)
+        if self._open is not None:
+            return self._open.read_blocks(start, end)
+        return durable.read_blocks(self.list_path, start, end)
 
     def note(
         self,

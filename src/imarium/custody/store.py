@@ -5,7 +5,6 @@ Directories have mode 0700, files 0600. A store that another user owns, or can w
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +13,12 @@ from pathlib import Path
 from imarium import durable
 from imarium.custody.log import JOURNAL_FILE, LIST_FILE, META_FILE, Log
 from imarium.custody.meta import LogMeta
+from imarium.custody.ownership import check_owner
 from imarium.errors import MissingComponent, RefusedOperation, UsageError
 
 __all__ = ["Store", "StoreBusy", "default_store"]
 
-_LOCK, _LOGS, _HIDDEN = "lock", "logs", ".new-"
+_LOCK, _LOGS, _HIDDEN, _REMOVED = "lock", "logs", ".new-", ".old-"
 _PAUSE = 0.05
 
 
@@ -49,7 +49,7 @@ class Store:
         if not self._logs.is_dir():
             raise MissingComponent(f"{path}: no store there; run 'imarium keep --once', or name another with --store")
         for place in (path, self._logs):
-            _check_owner(place)
+            check_owner(place)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -58,20 +58,40 @@ class Store:
             names = [entry.name for entry in self._logs.iterdir()]
         return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
 
-    def log(self, number: int | None = None) -> Log:
-        """A log by its number, or the newest. Raises UsageError, MissingComponent, MalformedInput."""
+    def log_number(self, number: int | None) -> int:
+        """A log's number, or the newest's. Raises UsageError, MissingComponent."""
         numbers = self.numbers
         if number is None:
             if not numbers:
                 raise MissingComponent(f"{self.path}: nothing is kept yet; run 'imarium keep --once'")
-            number = numbers[-1]
+            return numbers[-1]
         if number not in numbers:
-            raise UsageError(f"{self.path}: there is no log {number}; 'imarium log list' shows what there is")
-        return Log(self._logs / f"{number:04}")
+            raise self._no_log(number)
+        return number
+
+    def directory_of(self, number: int) -> Path:
+        """The directory of a log, whether it is there or not."""
+        return self._logs / f"{number:04}"
+
+    def log(self, number: int | None = None) -> Log:
+        """A log by its number, or the newest. Raises UsageError, MissingComponent, MalformedInput."""
+        return Log(self.directory_of(self.log_number(number)))
+
+    def changed(self, number: int) -> int:
+        """When files of a log came or went last: a number that then differs. Raises UsageError, MissingComponent."""
+        try:
+            return self.directory_of(number).stat().st_mtime_ns
+        except FileNotFoundError:
+            raise self._no_log(number) from None
+        except OSError as error:
+            raise MissingComponent(f"{self._logs}: {error.strerror}") from error
 
     def newest(self) -> Log | None:
         """The newest log, or None where nothing is kept. Raises as :meth:`log`."""
         return self.log() if self.numbers else None
+
+    def _no_log(self, number: int) -> UsageError:
+        return UsageError(f"{self.path}: there is no log {number}; 'imarium log list' shows what there is")
 
     @property
     def mark(self) -> tuple[int, int]:
@@ -94,17 +114,25 @@ class Store:
         return Log(final)
 
     def sweep(self) -> None:
-        """Remove logs that were never finished being begun. For the holder of the exclusive lock."""
+        """Remove logs that were never finished being begun, or removed. For the holder of the exclusive lock."""
         with durable.storage_errors(self._logs):
-            for place in self._logs.glob(f"{_HIDDEN}*"):
-                shutil.rmtree(place)
+            places = [place for place in self._logs.iterdir() if place.name.startswith((_HIDDEN, _REMOVED))]
+        for place in places:
+            durable.remove_directory(place)
+
+    def remove(self, number: int) -> None:
+        """Delete a log, durably; not the newest. For the holder of the exclusive lock. Raises RefusedOperation."""
+        if number == max(self.numbers, default=number):
+            raise RefusedOperation(f"{self.path}: log {number} is the newest, which is not deleted")
+        durable.publish_directory(self.directory_of(number), self._logs / f"{_REMOVED}{number:04}")
+        self.sweep()
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
         """Lock the store: alone to write, or with other readers so that no one writes. Raises StoreBusy."""
         path = self.path / _LOCK
         with durable.storage_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
         try:
             self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not shared:
@@ -121,7 +149,7 @@ class Store:
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = _holder(descriptor)
+                    holder = _holder(self.path / _LOCK)
                     raise StoreBusy(f"{self.path}: in use by {holder}; wait for it, or end it") from None
                 time.sleep(_PAUSE)
             else:
@@ -133,9 +161,10 @@ def _sign(descriptor: int) -> None:
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
 
-def _holder(descriptor: int) -> str:
+def _holder(path: Path) -> str:
     """Who holds the lock on a file: from /proc/locks, else the process that last signed it, if it lives."""
-    status = os.fstat(descriptor)
+    with durable.storage_errors(path):
+        status = path.stat()
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         lines = Path("/proc/locks").read_text("ascii", "replace").splitlines()
@@ -144,15 +173,6 @@ def _holder(descriptor: int) -> str:
     rows = [line.split() for line in lines if "->" not in line]
     pids = [row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device and row[4].isdigit()]
     if not pids:
-        signed = os.pread(descriptor, 32, 0).strip().decode("ascii", "replace")
+        signed = durable.read_at(path, 0, 32).strip().decode("ascii", "replace")
         pids = [signed] if signed.isdigit() and Path("/proc", signed).exists() else []
     return f"process {', '.join(sorted(set(pids)))}" if pids else "another process"
-
-
-def _check_owner(path: Path) -> None:
-    with durable.storage_errors(path):
-        status = path.stat()
-    if status.st_uid != os.geteuid():
-        raise RefusedOperation(f"{path}: belongs to user {status.st_uid}, not to you; use your own store")
-    if status.st_mode & 0o022:
-        raise RefusedOperation(f"{path}: others may write to it; run 'chmod go-w {path}' if you trust its content")

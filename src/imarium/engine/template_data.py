@@ -20,8 +20,8 @@ class Event:
 
     ``digest`` is of ``algorithm``; ``sha1`` is the content's SHA-1 digest where a template has the field ``d``.
     ``verity`` says that it is the digest of fs-verity. ``signature`` is the ``security.ima`` attribute if that is a
-    signature. ``more`` has the raw bytes of other fields by name; one that is not there is empty. Of a violation only
-    the name counts.
+    signature. ``more`` has the raw bytes of other fields by name; one that is not there is empty. The digests of a
+    violation do not count.
     """
 
     name: bytes
