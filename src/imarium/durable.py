@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imarium.errors import MissingComponent
+from imarium.errors import ImariumError, MissingComponent
 
 __all__ = [
     "append",
@@ -19,6 +19,7 @@ __all__ = [
     "publish_directory",
     "read_at",
     "read_blocks",
+    "replace_blocks",
     "replace_file",
     "replace_unread",
     "size_of",
@@ -106,18 +107,24 @@ def replace_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
 
     A crash can leave a file beside it, whose name no one can foresee: ``.`` and 16 digits, ``.new``.
     """
+    replace_blocks(path, [data], mode=mode)
+
+
+def replace_blocks(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
+    """:func:`replace_file` for what does not fit into memory twice. What ``blocks`` raises leaves the old content."""
     beside = path.with_name(f".{secrets.token_hex(8)}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(path):
         descriptor = os.open(beside, flags, mode)
         try:
             try:
-                _write_all(descriptor, data)
+                for block in blocks:
+                    _write_all(descriptor, block)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             beside.replace(path)
-        except OSError:
+        except (OSError, ImariumError):
             beside.unlink(missing_ok=True)
             raise
     sync_directory(path.parent)

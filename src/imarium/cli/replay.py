@@ -1,13 +1,23 @@
 """``imarium replay``: recompute register values from a list and match them."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from imarium import hashes
-from imarium.chain import ChainState, RegisterValues, Replay, ReplayResult
+from imarium.chain import (
+    ChainState,
+    CounterInterval,
+    CounterTrail,
+    RegisterValues,
+    Replay,
+    ReplayResult,
+    explain_counters,
+)
+from imarium.cli.counters import counters_document, print_counters
 from imarium.cli.documents import read_json, read_text, write_json
 from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArgument, ListFile, ListOptions
 from imarium.cli.options import Json
@@ -45,6 +55,16 @@ def replay(
     save: Annotated[
         Path | None, typer.Option("--save", metavar="STATE", help="Write the state at the list's end, to go on from.")
     ] = None,
+    counted: Annotated[
+        int | None,
+        typer.Option(
+            "--counted-banks",
+            metavar="N",
+            min=1,
+            max=16,
+            help="How many banks the update counter counts for each record [default: told from LIST].",
+        ),
+    ] = None,
     form: FormOption = "auto",
     digest: DigestOption = None,
     byte_order: ByteOrderOption = None,
@@ -53,7 +73,8 @@ def replay(
     """Recompute register values from a measurement list and match them with given ones.
 
     Every template digest is recomputed from its record's data. The exit status is 1 if a stored one differs or if a
-    given register value is not reached after any record.
+    given register value is not reached after any record. Between two records that hold the TPM's update counter, it
+    says whether a record is missing; with the values of all registers (--pcrs) it can tell that from others' extends.
     """
     begun = time.monotonic()
     named = parse_pcr_option(pcr or ())
@@ -71,15 +92,19 @@ def replay(
             targets=targets,
             optional=listed.keys() - named.keys() - {IMA_PCR},
         )
+        trail = CounterTrail(source.form.layout, state.records)
         for frames in read_frames(source.blocks, source.form, first=state.records):
             run.feed(frames)
+            trail.feed(frames)
     result = run.result()
+    counters = explain_counters(trail, result, targets, counted)
     if save:
         write_json(save, result.state.to_document())
     if json:
-        emit_json(_document(result, time.monotonic() - begun))
+        emit_json(_document(result, counters, time.monotonic() - begun))
     else:
         _print(result)
+        print_counters(console(), counters)
     missed = bool(targets) and result.matches.prefix is None
     return 1 if result.bad_digests or missed else 0
 
@@ -93,7 +118,7 @@ def _default_banks(state: ChainState) -> tuple[HashAlgorithm, ...]:
     return state.banks or (SHA1, SHA256)
 
 
-def _document(result: ReplayResult, seconds: float) -> dict[str, object]:
+def _document(result: ReplayResult, counters: Sequence[CounterInterval], seconds: float) -> dict[str, object]:
     return {
         "first": result.first,
         "records": result.records,
@@ -118,6 +143,7 @@ def _document(result: ReplayResult, seconds: float) -> dict[str, object]:
             }
             for found in result.boot_aggregates
         ],
+        "counters": counters_document(counters),
         "seconds": round(seconds, 6),
     }
 

@@ -13,11 +13,10 @@ from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArg
 from imarium.cli.options import Output
 from imarium.cli.output import byte_output
 from imarium.errors import MalformedRecord, UsageError
-from imarium.formats.ascii import ascii_line, display_line, display_name
-from imarium.formats.fields import field_name, field_text
+from imarium.formats.ascii import ascii_line, display_line
+from imarium.formats.document import record_document
 from imarium.formats.lists import ListKind, read_list
 from imarium.formats.records import Record, encode_record
-from imarium.formats.templates import FieldKind
 
 __all__ = ["render_as", "show", "write_array"]
 
@@ -80,33 +79,9 @@ def render_as(form: str | None) -> Writer:
         case "binary":
             return encode_record
         case "json":
-            return lambda record: json.dumps(_document(record)).encode()
+            return lambda record: json.dumps(record_document(record)).encode()
         case _:
             raise UsageError(f"unknown form {form!r}; choose ascii, binary or json")
-
-
-def _document(record: Record) -> dict[str, object]:
-    """A record as a JSON document. A name that is no printable text has its bytes in hexadecimal beside it."""
-    fields: dict[str, str] = {}
-    order = record.layout.byte_order
-    for spec, raw in zip(record.template.fields, record.fields, strict=True):
-        if spec.kind is FieldKind.STRING:
-            name = field_name(spec, raw)
-            fields[spec.name] = display_name(name)
-            if display_name(name).encode() != name:
-                fields[f"{spec.name}_hex"] = name.hex()
-        else:
-            fields[spec.name] = field_text(spec, raw, order).decode("ascii")
-    return {
-        "record": record.number,
-        "offset": record.offset,
-        "pcr": record.pcr,
-        "template_digest": record.template_digest.hex(),
-        "template": record.template.name,
-        "violation": record.is_violation,
-        "digest_is_good": record.digest_is_good,
-        "fields": fields,
-    }
 
 
 def _line(record: Record) -> bytes:
@@ -156,6 +131,6 @@ def write_array(records: Iterator[Record], out: IO[bytes]) -> None:
     """One JSON document, an array of records, written one by one."""
     separator = b"[\n "
     for record in records:
-        out.write(separator + json.dumps(_document(record)).encode())
+        out.write(separator + json.dumps(record_document(record)).encode())
         separator = b",\n "
     out.write(b"[]\n" if separator == b"[\n " else b"\n]\n")

@@ -35,19 +35,7 @@ class Form:
         """What writes a record of ``whole`` in this form. It raises MalformedRecord for broken fields."""
         layout = ListLayout(self.algorithm, whole.layout.byte_order, self.algorithm in whole.padded)
         encode = ascii_line if self.ascii else encode_record
-        same = self.algorithm == SHA1
-
-        def write(record: Record) -> bytes:
-            if same:
-                return encode(record)
-            digest = bytes(layout.digest.size)
-            if not record.is_violation:
-                digest = layout.template_digest(record.template, record.data)
-            return encode(
-                Record(record.number, record.offset, record.pcr, digest, record.template, record.data, layout)
-            )
-
-        return write
+        return lambda record: encode(record.in_column(layout))
 
 
 @dataclass(slots=True)

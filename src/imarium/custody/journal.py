@@ -111,12 +111,33 @@ class Journal:
         self._sum = ""
         self._size = 0
         with durable.storage_errors(path), path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            self._inode, size = status.st_ino, status.st_size
             if size > MAX_JOURNAL:
                 raise MalformedInput(str(path), offset=0, expected=f"at most {MAX_JOURNAL} bytes", found=str(size))
             while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
                 pass
         self.torn = max(0, size - self._size)
+
+    def follow(self) -> bool:
+        """Take up what another process has written since; whether the file is still the one that was read.
+
+        Raises as opening does.
+        """
+        with durable.storage_errors(self.path):
+            status = self.path.stat()
+        if (status.st_ino, status.st_size) == (self._inode, self._size):
+            return True
+        with durable.storage_errors(self.path), self.path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            if status.st_ino != self._inode or size < self._size or size > MAX_JOURNAL:
+                return False
+            file.seek(self._size)
+            while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
+                pass
+        self.torn = max(0, size - self._size)
+        return True
 
     def _take(self, line: bytes, size: int) -> bool:
         """Read the next line of a journal of ``size`` bytes; False for what a crash can have left at its end."""

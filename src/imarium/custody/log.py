@@ -5,6 +5,7 @@ A log is a directory of ``list`` (the kernel's binary SHA-1 list, appended to), 
 shown.
 """
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -44,12 +45,30 @@ class Log:
         self.journal = Journal(directory / JOURNAL_FILE)
         self.list_path = directory / LIST_FILE
         self.index_path = directory / INDEX_FILE
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take the size from the journal. Raises MissingComponent if the list has less."""
         kept = self._checkpoint(lambda _entry: True)
         self.records = kept.records if kept else 0
         self.bytes = kept.bytes if kept else 0
         have = durable.size_of(self.list_path)
         if have < self.bytes:
             raise MissingComponent(f"{self.list_path}: has {have} bytes, but {self.bytes} were kept; restore it")
+
+    def refreshed(self) -> "Log":
+        """The log as it is now, for who only reads: this object if nothing was written since, else another one.
+
+        Raises as opening does.
+        """
+        lines = len(self.journal.entries)
+        if not self.journal.follow():
+            return Log(self.directory)
+        if len(self.journal.entries) == lines:
+            return self
+        later = copy.copy(self)
+        later._settle()
+        return later
 
     @property
     def boot_id(self) -> str:
@@ -101,6 +120,9 @@ class Log:
 
     def offset_of(self, number: int) -> int:
         """The byte at which record ``number`` begins, or the list ends. Raises as :meth:`records_from`."""
+        mark = self.mark_before(number)
+        if mark.records == number:
+            return mark.offset
         record = next(iter(self.records_from(number, 1)), None)
         return self.bytes if record is None else record.offset
 

@@ -66,12 +66,24 @@ class Store:
                 raise MissingComponent(f"{self.path}: nothing is kept yet; run 'imarium keep --once'")
             number = numbers[-1]
         if number not in numbers:
-            raise UsageError(f"{self.path}: there is no log {number}; 'imarium log list' shows what there is")
+            raise self._no_log(number)
         return Log(self._logs / f"{number:04}")
+
+    def changed(self, number: int) -> int:
+        """When files of a log came or went last: a number that then differs. Raises UsageError, MissingComponent."""
+        try:
+            return (self._logs / f"{number:04}").stat().st_mtime_ns
+        except FileNotFoundError:
+            raise self._no_log(number) from None
+        except OSError as error:
+            raise MissingComponent(f"{self._logs}: {error.strerror}") from error
 
     def newest(self) -> Log | None:
         """The newest log, or None where nothing is kept. Raises as :meth:`log`."""
         return self.log() if self.numbers else None
+
+    def _no_log(self, number: int) -> UsageError:
+        return UsageError(f"{self.path}: there is no log {number}; 'imarium log list' shows what there is")
 
     @property
     def mark(self) -> tuple[int, int]:

@@ -1,15 +1,52 @@
 """IMA in user space: what is executed and read is measured, listed and extended as the kernel does it."""
 
+from imarium.engine.anchoring import LaneStatus
+from imarium.engine.engine import START_STATE, Engine, EngineOptions, EngineStatus
+from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
+from imarium.engine.hooks import Access, Hook
 from imarium.engine.measurement import Measurement, list_layout
+from imarium.engine.policy import BUILTIN_POLICIES, Action, Policy, builtin_policy
+from imarium.engine.policy_errors import PolicyBusy, PolicyRefused
+from imarium.engine.policy_file import PolicyFile, PolicyUpdate
+from imarium.engine.policy_parse import parse_rule
+from imarium.engine.policy_rule import Comparison, IdTest, Rule, Verb
 from imarium.engine.queue import Anchoring, Counts, MeasurementQueue, QueueError
 from imarium.engine.records import RecordList
+from imarium.engine.template_data import Event, event_data, find_template
 
 __all__ = [
+    "BUILTIN_POLICIES",
+    "START_STATE",
+    "Access",
+    "Action",
     "Anchoring",
+    "Comparison",
     "Counts",
+    "Engine",
+    "EngineOptions",
+    "EngineStatus",
+    "Event",
+    "EventFacts",
+    "FileFacts",
+    "FileSystem",
+    "Hook",
+    "IdTest",
+    "LaneStatus",
     "Measurement",
     "MeasurementQueue",
+    "Policy",
+    "PolicyBusy",
+    "PolicyFile",
+    "PolicyRefused",
+    "PolicyUpdate",
     "QueueError",
     "RecordList",
+    "Rule",
+    "Subject",
+    "Verb",
+    "builtin_policy",
+    "event_data",
+    "find_template",
     "list_layout",
+    "parse_rule",
 ]

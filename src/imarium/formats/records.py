@@ -110,6 +110,18 @@ class Record:
                 return codec.field_digest(spec, raw)
         return None
 
+    def in_column(self, layout: ListLayout) -> "Record":
+        """The record in a list of ``layout``, whose template digests are another bank's: recomputed from the data.
+
+        A violation stays one. Raises MissingComponent for a digest that cannot be computed here.
+        """
+        if layout == self.layout:
+            return self
+        digest = layout.template_digest(self.template, self.data)
+        if self.is_violation:
+            digest = bytes(layout.digest.size)
+        return Record(self.number, self.offset, self.pcr, digest, self.template, self.data, layout)
+
     @property
     def frame(self) -> Frame:
         """The record as a framer cuts it out."""

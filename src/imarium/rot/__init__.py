@@ -6,7 +6,7 @@ needs :class:`Driver` and :class:`RootOfTrust`; see docs/rot.md.
 
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
 from imarium.rot.anchor_state import AnchorError
-from imarium.rot.anchors import Anchor, Anchors, AnchorStatus
+from imarium.rot.anchors import Anchor, Anchors, AnchorStatus, Extending
 from imarium.rot.protocol import CountsUpdates, NativeQuote, PcrDevice, Quote, RootOfTrust, Values
 from imarium.rot.registry import Choice, Driver, choose_root, drivers, open_root
 from imarium.rot.tpm import Tpm
@@ -23,6 +23,7 @@ __all__ = [
     "CountsUpdates",
     "Driver",
     "EndorsementKind",
+    "Extending",
     "KeyKind",
     "NativeQuote",
     "PcrDevice",

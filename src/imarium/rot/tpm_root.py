@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+from imarium.chain import aggregated_pcrs, pcr_aggregate
 from imarium.errors import RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm.selection import MAX_PCRS
@@ -18,9 +19,6 @@ from imarium.rot.tpm import Tpm
 from imarium.rot.tss import default_tcti
 
 __all__ = ["TpmRoot", "tpm_root"]
-
-_AGGREGATED_SHA1 = tuple(PcrIndex(pcr) for pcr in range(8))
-_AGGREGATED = tuple(PcrIndex(pcr) for pcr in range(10))
 
 
 class TpmRoot:
@@ -112,9 +110,8 @@ class TpmRoot:
         source = next((candidate for candidate in (bank, SHA256, SHA1) if candidate in there), None)
         if source is None:
             return bytes(bank.size)
-        pcrs = _AGGREGATED_SHA1 if source == SHA1 else _AGGREGATED
-        values = self.device.read(pcrs, [source])[source]
-        return source.digest(b"".join(values[pcr] for pcr in pcrs))
+        values = self.device.read(aggregated_pcrs(source), [source])[source]
+        return pcr_aggregate(values, source) or bytes(bank.size)
 
     def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
         """A TPM2_Quote over the registers in all banks. ``beside`` has ``signature`` and ``ak``."""

@@ -1,0 +1,136 @@
+"""Behind the routes: one source's logs, what its kernel still has, and its root of trust, for many clients at once."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+from imarium.custody import KeepResult, Store, Whole
+from imarium.errors import UsageError
+from imarium.web.limits import Limits
+from imarium.web.problems import Problem
+from imarium.web.records import Extent, Source, kept_source, whole_source
+from imarium.web.shelf import Shelf, Standing
+
+__all__ = ["Desk", "Holding", "Steward"]
+
+_SMALL = 1 << 16
+_SMALL_BODIES = 64
+
+
+class Steward(Protocol):
+    """The running service, as the API asks it; :class:`imarium.custody.Service` is one. For any thread."""
+
+    def describe(self) -> dict[str, object]:
+        """Its status as a JSON document."""
+
+    def submit(self, name: str | None = None) -> Future[KeepResult]:
+        """Ask for a drain of one source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One source as the API serves it: its name and its store.
+
+    ``whole`` reads what is kept and what the kernel has behind it, ``quote`` makes evidence over a nonce with the
+    records from a number on. Both are called in threads, one at a time; None where there is no such thing.
+    """
+
+    name: str
+    store: Store
+    whole: Callable[[], Whole] | None = None
+    quote: Callable[[bytes, int], bytes] | None = None
+
+
+class Desk:
+    """Serves one holding. For one event loop."""
+
+    def __init__(self, holding: Holding, limits: Limits) -> None:
+        self.name = holding.name
+        self.shelf = Shelf(holding.store)
+        self.limits = limits
+        self._holding = holding
+        self._look: asyncio.Task[tuple[Whole, Source]] | None = None
+        self._quoting = asyncio.Lock()
+        self._quotes = 0
+        self._small: OrderedDict[str, asyncio.Task[bytes]] = OrderedDict()
+
+    @property
+    def can_quote(self) -> bool:
+        """Whether there is a root of trust."""
+        return self._holding.quote is not None
+
+    async def log(self, number: int | None) -> Standing:
+        """A log as it is now. Raises Problem if there is no such log."""
+        try:
+            return await self.shelf.log(number)
+        except UsageError as error:
+            raise Problem(HTTPStatus.NOT_FOUND, "no_such_log", str(error)) from None
+
+    async def source(self, standing: Standing, *, pending: bool) -> Source:
+        """A log's records; with those still in the kernel, if ``pending`` and the log is the newest."""
+        if not pending or standing.closed:
+            return kept_source(standing.log, standing.records, standing.bytes)
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(asyncio.to_thread(self._whole))
+        whole, source = await asyncio.shield(self._look)
+        if whole.log is None or whole.log.number != standing.log.number:
+            return kept_source(standing.log, standing.records, standing.bytes)  # the kernel's records continue another
+        return source
+
+    async def news(self, since: Standing, seconds: float) -> None:
+        """Wait for new records. Raises Problem if too many wait already."""
+        if self.shelf.waiters >= self.limits.waiters:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "too_many_waiters", "too many requests wait; ask without wait"
+            )
+        await self.shelf.news(since, seconds)
+
+    async def quote(self, nonce: bytes, first: int) -> bytes:
+        """Evidence. Raises Problem if there is no root of trust, or too many wait for it."""
+        make = self._holding.quote
+        if make is None:
+            raise Problem(HTTPStatus.NOT_IMPLEMENTED, "no_root", "this service has no root of trust to quote with")
+        if self._quotes >= self.limits.quotes:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_quotes", "too many requests wait for a quote")
+        async with self._turn():
+            return await asyncio.to_thread(make, nonce, first)
+
+    async def body(self, extent: Extent) -> bytes | None:
+        """The body of a short answer, made once for all who ask for it; None for one that is better streamed."""
+        if extent.end - extent.start > _SMALL:
+            return None
+        task = self._small.get(extent.tag)
+        if task is None:
+            task = asyncio.create_task(asyncio.to_thread(_joined, extent.blocks()))
+            self._small[extent.tag] = task
+            while len(self._small) > _SMALL_BODIES:
+                self._small.popitem(last=False)
+        try:
+            return await asyncio.shield(task)
+        except BaseException:
+            self._small.pop(extent.tag, None)
+            raise
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._quotes += 1
+        try:
+            async with self._quoting:
+                yield
+        finally:
+            self._quotes -= 1
+
+    def _whole(self) -> tuple[Whole, Source]:
+        if self._holding.whole is None:
+            raise UsageError("this service does not see the kernel's list; ask without pending")
+        whole = self._holding.whole()
+        return whole, whole_source(whole)
+
+
+def _joined(blocks: Iterator[bytes]) -> bytes:
+    return b"".join(blocks)
