@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imarium.custody import ListTree, View
+from imarium.custody import View
+from imarium.custody.tree import ListTree
 from imarium.fuse import mount
 from imarium.hashes import SHA1, SHA256, SHA512
 from imarium.securityfs import ListBusy

@@ -41,7 +41,6 @@ EXPORTS = {
         "KILL_VARIABLE",
         "KeepResult",
         "Keeper",
-        "ListTree",
         "Lists",
         "Log",
         "LogMeta",

@@ -10,7 +10,6 @@ from imarium.custody.result import KeepResult
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
-from imarium.custody.tree import ListTree
 from imarium.custody.view import View, WholeList
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "Hook",
     "KeepResult",
     "Keeper",
-    "ListTree",
     "Lists",
     "Log",
     "LogMeta",
