@@ -2,6 +2,9 @@
 
 A file is on stable storage when it is synced, and there to be found when its directory is. An append is written
 whole, then synced. A replacement is written beside, synced, renamed, and the directory synced.
+
+Nothing is opened for reading that is only written or synced: IMA measures what root opens for reading, and who keeps
+the measurement list must not add to it.
 """
 
 import os
@@ -13,12 +16,14 @@ from pathlib import Path
 from imarium.errors import ImariumError, MissingComponent
 
 __all__ = [
+    "OpenFile",
     "append",
     "append_blocks",
     "create_directory",
     "publish_directory",
     "read_at",
     "read_blocks",
+    "remove_directory",
     "replace_blocks",
     "replace_file",
     "replace_unread",
@@ -59,17 +64,7 @@ def append_blocks(
     with storage_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
-            before = size // 2
-            for block in blocks:
-                if 0 <= before < len(block):
-                    _write_all(descriptor, block[:before])
-                    halfway()
-                    _write_all(descriptor, block[before:])
-                else:
-                    _write_all(descriptor, block)
-                before -= len(block)
-            if not size:
-                halfway()
+            _append(descriptor, blocks, size, halfway)
         finally:
             os.close(descriptor)
 
@@ -77,12 +72,45 @@ def append_blocks(
 def sync_file(path: Path) -> None:
     """Bring the file to stable storage, and out of the page cache so that the next read shows what is stored."""
     with storage_errors(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            _sync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class OpenFile:
+    """A file that stays open to append to, sync and read back, so that it need not be opened anew for each.
+
+    IMA measures a file that root opens for reading if it changed since, but nothing is measured at a file that stays
+    open. Methods raise MissingComponent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with storage_errors(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def append_blocks(self, blocks: Iterable[bytes], *, size: int, halfway: Callable[[], None] = lambda: None) -> None:
+        """As the function of this name."""
+        with storage_errors(self.path):
+            _append(self._descriptor, blocks, size, halfway)
+
+    def sync(self) -> None:
+        """As :func:`sync_file`."""
+        with storage_errors(self.path):
+            _sync(self._descriptor)
+
+    def read_blocks(self, start: int, end: int) -> Iterator[bytes]:
+        """As the function of this name."""
+        with storage_errors(self.path):
+            yield from _read(self._descriptor, self.path, start, end)
+
+    def close(self) -> None:
+        """Close it. It may be closed already."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def sync_directory(path: Path) -> None:
@@ -166,6 +194,15 @@ def publish_directory(hidden: Path, final: Path) -> None:
     sync_directory(final.parent)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory that has only files, durably. A crash leaves some of its files, or none of it."""
+    with storage_errors(path):
+        for entry in sorted(path.iterdir()):
+            entry.unlink()
+        path.rmdir()
+    sync_directory(path.parent)
+
+
 def state_directory(option: str) -> Path:
     """Where files are kept unless told: below /var/lib for root, else in the user's state directory.
 
@@ -193,12 +230,7 @@ def read_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
     with storage_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            while start < end:
-                block = os.pread(descriptor, min(BLOCK, end - start), start)
-                if not block:
-                    raise MissingComponent(f"{path}: ends at byte {start}, but {end} were kept; restore it")
-                start += len(block)
-                yield block
+            yield from _read(descriptor, path, start, end)
         finally:
             os.close(descriptor)
 
@@ -211,6 +243,34 @@ def read_at(path: Path, start: int, size: int) -> bytes:
             return os.pread(descriptor, size, start)
         finally:
             os.close(descriptor)
+
+
+def _append(descriptor: int, blocks: Iterable[bytes], size: int, halfway: Callable[[], None]) -> None:
+    before = size // 2
+    for block in blocks:
+        if 0 <= before < len(block):
+            _write_all(descriptor, block[:before])
+            halfway()
+            _write_all(descriptor, block[before:])
+        else:
+            _write_all(descriptor, block)
+        before -= len(block)
+    if not size:
+        halfway()
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _read(descriptor: int, path: Path, start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        block = os.pread(descriptor, min(BLOCK, end - start), start)
+        if not block:
+            raise MissingComponent(f"{path}: ends at byte {start}, but {end} were kept; restore it")
+        start += len(block)
+        yield block
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -3,14 +3,15 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from imarium.chain import ChainState, RegisterValues, replay
 from imarium.formats.fields import join_fields
-from imarium.formats.records import ListLayout, Record, encode_record
+from imarium.formats.records import ListLayout, Record, encode_record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.templates import template
 from imarium.hashes import SHA1, SHA256
-from imarium.securityfs import AlreadyStaged, NothingToDelete, NothingToStage
+from imarium.securityfs import AlreadyStaged, DeleteRefused, MeasuringSuspended, NothingToDelete, NothingToStage
 
 LAYOUT = ListLayout()
 
@@ -45,6 +46,8 @@ class Kernel:
     staged_list: bytes = b""
     staging: bool = True
     deletable: bool = True
+    flush_htable: bool = False
+    suspended: bool = False
     state: ChainState = field(default_factory=ChainState)
     freed: list[bytes] = field(default_factory=list)
 
@@ -83,6 +86,8 @@ class Kernel:
         return iter([part for part in (self.current_list[:half], self.current_list[half:]) if part])
 
     def stage(self) -> None:
+        if self.suspended:
+            raise MeasuringSuspended("suspended")
         if self.staged_list:
             raise AlreadyStaged("staged")
         if not self.current_list:
@@ -92,8 +97,23 @@ class Kernel:
     def delete_staged(self) -> None:
         if not self.staged_list:
             raise NothingToDelete("empty")
+        if self.suspended:
+            raise MeasuringSuspended("suspended")
         self.freed.append(self.staged_list)
         self.staged_list = b""
+
+    def delete(self, records: int) -> None:
+        if self.flush_htable:
+            raise DeleteRefused("by number")
+        taken = list(islice(read_records([self.current_list], LAYOUT), records))
+        if len(taken) < records:
+            raise NothingToDelete("fewer")
+        size = sum(record.size for record in taken)
+        self.freed.append(self.current_list[:size])
+        self.current_list = self.current_list[size:]
+
+    def count(self) -> int:
+        return sum(1 for _ in read_records([self.current_list], LAYOUT))
 
     @contextmanager
     def hold(self) -> Iterator["Kernel"]:

@@ -61,8 +61,9 @@ def test_keep_says_what_it_did(run: Run, source: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("keep",), 2, "give --once"),
-        (("keep", "--once", "--method", "trim"), 2, "unknown method 'trim'"),
+        (("keep", "--interval", "0.5"), 2, "--interval"),
+        (("keep", "--once", "--method", "clip"), 2, "unknown method 'clip'"),
+        (("keep", "--once", "--method", "trim", "--source", "."), 4, "no staging"),
         (("keep", "--once", "--method", "prompt", "--source", "."), 4, "no staging"),
         (("keep", "--once", "--source", "nowhere"), 4, "not there"),
         (("log", "list"), 4, "no store there"),

@@ -11,6 +11,7 @@ from imarium.errors import MissingComponent, UsageError
 from imarium.hashes import SHA1, SHA256, SHA512
 from imarium.securityfs import (
     AlreadyStaged,
+    DeleteRefused,
     Held,
     ImaDirectory,
     ListBusy,
@@ -97,7 +98,7 @@ ANSWERS: list[tuple[Callable[[Held], None], int, type[SecurityfsError]]] = [
     (Held.delete_staged, errno.ESTALE, MeasuringSuspended),
     (lambda held: held.delete(1), errno.ENOENT, NothingToDelete),
     (lambda held: held.delete(1), errno.ESTALE, MeasuringSuspended),
-    (lambda held: held.delete(1), errno.EINVAL, SecurityfsError),
+    (lambda held: held.delete(1), errno.EINVAL, DeleteRefused),
     (Held.stage, errno.EIO, SecurityfsError),
 ]
 

@@ -1,20 +1,34 @@
 """``imarium keep``: take custody of the kernel's measurement list."""
 
+import json
 import os
+import signal
+import sys
+import threading
 from typing import Annotated
 
 import typer
 
 from imarium.cli.options import Json, SourceDirectory, StoreDirectory
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.custody import KILL_VARIABLE, Keeper, KeepResult, Store, WantedMethod, default_store, kill_at
+from imarium.custody import (
+    KILL_VARIABLE,
+    KeepResult,
+    Schedule,
+    Service,
+    ServiceEvent,
+    SourceConfig,
+    WantedMethod,
+    default_store,
+    kill_at,
+)
 from imarium.custody.machine import boot_id, registers_of
 from imarium.errors import UsageError
 from imarium.securityfs import ImaDirectory
 
 __all__ = ["keep"]
 
-_METHODS: dict[str, WantedMethod] = {"auto": "auto", "prompt": "prompt", "follow": "follow"}
+_METHODS: dict[str, WantedMethod] = {"auto": "auto", "prompt": "prompt", "trim": "trim", "follow": "follow"}
 _LOCK_PATIENCE = 2.0
 
 
@@ -25,11 +39,19 @@ def keep(
         str,
         typer.Option(
             metavar="METHOD",
-            help="prompt stages, keeps and deletes from the kernel; follow keeps and deletes nothing; "
-            "auto takes prompt where the kernel can stage and it may be done.",
+            help="prompt stages, keeps and deletes from the kernel; trim keeps, and deletes by number without "
+            "staging; follow keeps and deletes nothing; auto takes prompt where it may be done, else follow.",
         ),
     ] = "auto",
-    once: Annotated[bool, typer.Option("--once", help="Do it once and exit.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do it once and exit [default: go on until told to end].")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="Without --once: how often at least.")
+    ] = 60.0,
+    at_records: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Without --once: as soon as the kernel has N records.")
+    ] = 1000,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait while others have the lists open.")
     ] = 5.0,
@@ -39,21 +61,28 @@ def keep(
 
     Nothing is deleted from the kernel before it is on stable storage and replay reaches the registers. If they are
     not reached, everything is kept, nothing is deleted, and the exit status is 1.
+
+    Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it
+    does on standard error, errors too, and goes on by itself when their cause is gone.
     """
     if method not in _METHODS:
         raise UsageError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
-    if not once:
-        raise UsageError("give --once: keep runs once and exits; have a timer repeat it")
     hook = kill_at(os.environ.get(KILL_VARIABLE))
     lists = ImaDirectory(source, patience=wait)
-    keeper = Keeper(
-        Store(store or default_store(), create=True, patience=_LOCK_PATIENCE),
-        lists,
+    config = SourceConfig(
+        name=str(lists.path),
+        source=lists,
+        store=store or default_store(),
         boot_id=boot_id(),
         registers=registers_of(lists.path),
+        method=_METHODS[method],
+        schedule=Schedule(interval=interval, records=at_records),
+        patience=_LOCK_PATIENCE,
         hook=hook,
     )
-    result = keeper.once(_METHODS[method])
+    if not once:
+        return _go_on(config, as_json)
+    result = config.keeper().once(config.method)
     if as_json:
         emit_json(result.to_document())
     else:
@@ -64,6 +93,35 @@ def keep(
         )
         return 1
     return 0
+
+
+def _go_on(config: SourceConfig, as_json: bool) -> int:
+    """Keep until a signal says to end."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    service = Service([config], on_event=_print_document if as_json else _print_line)
+    service.start()
+    try:
+        while not stop.wait(1.0):
+            service.check()
+    finally:
+        service.stop()
+    return 0
+
+
+def _print_document(event: ServiceEvent) -> None:
+    sys.stdout.write(json.dumps(event.to_document(), separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def _print_line(event: ServiceEvent) -> None:
+    text = event.detail
+    if event.result is not None:
+        result = event.result
+        text = f"{result.verdict}: kept {result.kept_records}, freed {result.freed_records}: {text}"
+    sys.stderr.write(f"imarium: {event.kind}: {text}\n")
+    sys.stderr.flush()
 
 
 def _show(result: KeepResult) -> None:

@@ -7,26 +7,41 @@ from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.reader import Custody, Whole
 from imarium.custody.result import KeepResult
+from imarium.custody.schedule import Cause, Schedule
+from imarium.custody.service import Service, no_events
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
+from imarium.custody.status import Gap, LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
 from imarium.custody.view import View, WholeList
+from imarium.custody.worker import SourceConfig
 
 __all__ = [
     "KILL_VARIABLE",
+    "Cause",
     "Custody",
     "Entry",
     "Event",
+    "Gap",
     "HeldLists",
     "Hook",
     "KeepResult",
     "Keeper",
+    "LastDrain",
     "Lists",
     "Log",
     "LogMeta",
     "Method",
+    "OnEvent",
     "ReadRegisters",
+    "Schedule",
+    "Service",
+    "ServiceEvent",
+    "ServiceStatus",
     "Source",
+    "SourceConfig",
+    "SourceState",
+    "SourceStatus",
     "Step",
     "Store",
     "StoreBusy",
@@ -36,6 +51,7 @@ __all__ = [
     "WholeList",
     "default_store",
     "kill_at",
+    "no_events",
     "no_hook",
     "no_registers",
 ]

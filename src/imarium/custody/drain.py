@@ -6,21 +6,25 @@ each record in the log, in the kernel, or in both, and tells which by content an
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
 
-from imarium import durable
 from imarium.chain import RegisterValues
 from imarium.custody.continuity import Verdict, registers_named
 from imarium.custody.journal import Event
-from imarium.custody.listing import skip, survey
+from imarium.custody.listing import Listing, skip, survey
 from imarium.custody.log import Log
 from imarium.custody.proof import Proof, ReadRegisters, prove
 from imarium.custody.result import Progress
-from imarium.custody.source import HeldLists
+from imarium.custody.source import HeldLists, Method, read_all
 from imarium.custody.steps import Hook, Step
 from imarium.errors import MissingComponent
-from imarium.securityfs import NothingToStage
+from imarium.securityfs import DeleteRefused, NothingToStage
 
-__all__ = ["Drain", "refuse", "store_and_prove"]
+__all__ = ["KEXEC", "TRIM_REFUSED", "Drain", "Outcome", "refuse", "store_and_prove", "store_undeleted"]
+
+KEXEC = "a kexec is under way: what is kept now goes on to the next kernel, and nothing is deleted"
+TRIM_REFUSED = "the kernel does not delete by number (ima_flush_htable), so not trim"
 
 
 def store_and_prove(
@@ -37,27 +41,40 @@ def store_and_prove(
     MissingComponent if they cannot be stored as they are.
     """
     log = progress.log
-    written, end = hashlib.sha256(), log.bytes + size
+    if size:
+        written = hashlib.sha256()
 
-    def summed() -> Iterator[bytes]:
-        for block in blocks:
-            written.update(block)
-            yield block
+        def summed() -> Iterator[bytes]:
+            for block in blocks:
+                written.update(block)
+                yield block
 
-    durable.append_blocks(log.list_path, summed(), size=size, halfway=lambda: hook(Step.HALF))
-    hook(Step.APPENDED)
-    durable.sync_file(log.list_path)
-    hook(Step.SYNCED)
-    stored = hashlib.sha256()
-    for block in durable.read_blocks(log.list_path, log.bytes, end):
-        stored.update(block)
-    if stored.digest() != written.digest():
-        raise MissingComponent(f"{log.list_path}: does not give back what was written; check the disk, then run again")
+        log.append(summed(), size, halfway=lambda: hook(Step.HALF))
+        hook(Step.APPENDED)
+        log.sync()
+        hook(Step.SYNCED)
+        if _sum(log.appended(size)) != written.digest():
+            raise MissingComponent(
+                f"{log.list_path}: does not give back what was written; check the disk, then run again"
+            )
     known = values if progress.state else {}
-    back = durable.read_blocks(log.list_path, log.bytes, end)
+    back = log.appended(size)
     proof = prove(back, beyond, log.layout, start=progress.start, values=known, padded=log.meta.padded)
     hook(Step.CHECKED)
     return proof
+
+
+def store_undeleted(progress: Progress, kernel: Listing, overlap: int, hook: Hook) -> str:
+    """Keep all of ``kernel`` behind the first ``overlap`` bytes, which the log has. Returns what speaks against them.
+
+    The caller notes it in the journal.
+    """
+    size = kernel.size - overlap
+    if size <= 0:
+        return ""
+    proof = store_and_prove(progress, kernel.blocks(overlap), size, (), {}, hook)
+    progress.count(proof, size)
+    return proof.doubt()
 
 
 def refuse(log: Log, boot_id: str, reason: str) -> None:
@@ -65,6 +82,24 @@ def refuse(log: Log, boot_id: str, reason: str) -> None:
     last = log.journal.last
     if last is None or last.event is not Event.REFUSED or last.detail != reason or last.boot_id != boot_id:
         log.note(Event.REFUSED, boot_id, base=log.base, detail=reason)
+
+
+class _Way(Enum):
+    """How records leave the kernel, in words of the journal."""
+
+    LEFTOVER = "found staged"
+    STAGE = "stage"
+    TRIM = "trim"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a drain ended. ``method`` is the one that was used in the end, and ``fallback`` why, if not the wanted."""
+
+    verdict: Verdict
+    reason: str
+    method: Method
+    fallback: str = ""
 
 
 class Drain:
@@ -78,41 +113,63 @@ class Drain:
         self._registers = registers
         self._boot_id = boot_id
         self._hook = hook
+        self._base = progress.log.bytes
+        """The byte of the log at which the kernel's oldest record stands."""
 
-    def run(self, overlap: int, verdict: Verdict, reason: str, *, leftover: bool) -> tuple[Verdict, str]:
-        """Drain what is found staged, if ``leftover``, and then the current list.
+    def run(self, overlap: int, verdict: Verdict, reason: str, method: Method) -> Outcome:
+        """Drain what is found staged, and then the current list by ``method``.
 
         ``overlap`` is how many bytes of it all the log has already. The verdict given stands unless a register says
-        otherwise.
+        otherwise. A list that another has staged is kept and deleted as our own.
         """
-        refusal = ""
-        if leftover:
-            overlap, refusal = self._cycle(overlap, verdict, stage=False)
+        refusal, fallback = "", ""
+        if next(self._held.staged(), b""):
+            overlap, refusal = self._cycle(overlap, verdict, _Way.LEFTOVER)
         if not refusal:
-            overlap, refusal = self._cycle(overlap, verdict, stage=True)
-        return ("refused", refusal) if refusal else (verdict, reason)
-
-    def _cycle(self, overlap: int, verdict: Verdict, *, stage: bool) -> tuple[int, str]:
-        """Keep and delete one staged list; how much of the log lies in the kernel behind it, and why not, if so."""
-        log, hook = self._progress.log, self._hook
-        if stage and next(self._held.current(), b"") == b"":
-            return overlap, ""
-        base = log.bytes - overlap
-        log.note(Event.INTENT, self._boot_id, base=base, detail="stage" if stage else "found staged")
-        hook(Step.INTENT)
-        if stage:
             try:
-                self._held.stage()
+                overlap, refusal = self._cycle(overlap, verdict, _Way.TRIM if method == "trim" else _Way.STAGE)
+            except DeleteRefused:
+                method, fallback = "prompt", TRIM_REFUSED
+                overlap, refusal = self._cycle(self._progress.log.bytes - self._base, verdict, _Way.STAGE)
+        if refusal:
+            return Outcome("refused", refusal, method, fallback)
+        return Outcome(verdict, reason, method, fallback)
+
+    def carry(self, verdict: Verdict, method: Method) -> Outcome:
+        """Keep what a kernel that is about to be replaced still has; it goes on to the next one, nothing is deleted.
+
+        To be called when :meth:`run` found measuring suspended. It notes where the next kernel's list will begin.
+        """
+        log = self._progress.log
+        kernel = survey(lambda: read_all(self._held), log.layout)
+        overlap = min(kernel.size, log.bytes - self._base)
+        doubt = store_undeleted(self._progress, kernel, overlap, self._hook)
+        state = self._progress.state
+        log.note(Event.CARRIED, self._boot_id, base=log.bytes - kernel.size, state=state, detail=KEXEC)
+        self._hook(Step.JOURNALED)
+        return Outcome("refused" if doubt else verdict, doubt or KEXEC, method)
+
+    def _cycle(self, overlap: int, verdict: Verdict, way: _Way) -> tuple[int, str]:
+        """Keep and delete one list; how much of the log lies in the kernel behind it, and why not, if so."""
+        log, held, hook = self._progress.log, self._held, self._hook
+        self._base = base = log.bytes - overlap
+        if way is not _Way.LEFTOVER and not next(held.current(), b""):
+            return overlap, ""
+        log.note(Event.INTENT, self._boot_id, base=base, detail=way.value)
+        hook(Step.INTENT)
+        if way is _Way.STAGE:
+            try:
+                held.stage()
             except NothingToStage:
                 return overlap, ""
             hook(Step.STAGED)
-        staged = survey(self._held.staged, log.layout)
-        values = self._registers(registers_named(log, staged, survey(self._held.current, log.layout)))
+        taken = survey(held.current if way is _Way.TRIM else held.staged, log.layout)
+        values = self._registers(registers_named(log, taken, survey(held.current, log.layout)))
         hook(Step.READ)
-        behind = max(0, overlap - staged.size)
-        new, beyond = staged.blocks(overlap), skip(self._held.current(), behind)
-        size = max(0, staged.size - overlap)
-        proof = store_and_prove(self._progress, new, size, beyond, values, hook)
+        behind = max(0, overlap - taken.size)
+        beyond = skip(held.current(), taken.size if way is _Way.TRIM else behind)
+        size = max(0, taken.size - overlap)
+        proof = store_and_prove(self._progress, taken.blocks(overlap), size, beyond, values, hook)
         self._progress.count(proof, size)
         next_base = log.bytes - behind
         proved = proof.registers if proof.complete else ()
@@ -120,16 +177,36 @@ class Drain:
             Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state, registers=proved
         )
         hook(Step.JOURNALED)
+        if doubt := self._doubt(proof, verdict, taken, base):
+            refuse(log, self._boot_id, doubt)
+            return behind, doubt
+        self._delete(taken, way)
+        hook(Step.DELETED)
+        log.note(Event.DELETED, self._boot_id, base=next_base)
+        self._base = next_base
+        self._progress.freed_records += taken.records
+        self._progress.freed_bytes += taken.size
+        hook(Step.DONE)
+        return behind, ""
+
+    def _doubt(self, proof: Proof, verdict: Verdict, taken: Listing, base: int) -> str:
+        """Why the records taken must not be deleted; empty if they may be."""
         doubt = proof.doubt()
         if verdict == "proven" and not proof.complete:
             doubt = doubt or "the registers could be read before, and now they cannot"
-        if doubt:
-            refuse(log, self._boot_id, doubt)
-            return behind, doubt
-        self._held.delete_staged()
-        hook(Step.DELETED)
-        log.note(Event.DELETED, self._boot_id, base=next_base)
-        self._progress.freed_records += staged.records
-        self._progress.freed_bytes += staged.size
-        hook(Step.DONE)
-        return behind, ""
+        if not doubt and _sum(taken.blocks()) != _sum(self._progress.log.blocks(base, base + taken.size)):
+            doubt = "what the kernel has is not what was kept of it; nothing is deleted until it is"
+        return doubt
+
+    def _delete(self, taken: Listing, way: _Way) -> None:
+        if way is _Way.TRIM:
+            self._held.delete(taken.records)
+        else:
+            self._held.delete_staged()
+
+
+def _sum(blocks: Iterable[bytes]) -> bytes:
+    found = hashlib.sha256()
+    for block in blocks:
+        found.update(block)
+    return found.digest()

@@ -45,6 +45,8 @@ class Event(StrEnum):
     """A run died: its whole, good records stay and the rest was cut."""
     GAP = "gap"
     """Records are missing before this log."""
+    CARRIED = "carried"
+    """A kexec is under way: what the kernel still has, from ``base`` on, goes on to the next kernel."""
     REFUSED = "refused"
     """Nothing was deleted, and why."""
 
@@ -169,6 +171,12 @@ class Journal:
         if self.torn:
             durable.truncate(self.path, self._size)
             self.torn = 0
+
+    def is_as_left(self) -> bool:
+        """Whether the file is the one that was read, and has what was read from it and written to it."""
+        with durable.storage_errors(self.path):
+            found = self.path.stat()
+        return not self.torn and (found.st_ino, found.st_size) == (self._inode, self._size)
 
     def append(self, entry: Entry) -> None:
         """Write one entry to stable storage. The journal must be repaired."""

@@ -27,7 +27,7 @@ LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
 _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
-_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CUT})
+_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CARRIED, Event.CUT})
 
 
 class Log:
@@ -44,6 +44,7 @@ class Log:
         self.layout = ListLayout(SHA1, self.meta.byte_order)
         self.journal = Journal(directory / JOURNAL_FILE)
         self.list_path = directory / LIST_FILE
+        self._open: durable.OpenFile | None = None
         self.index_path = directory / INDEX_FILE
         self._settle()
 
@@ -104,7 +105,7 @@ class Log:
 
     def blocks(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The kept bytes from ``start`` to ``end`` (default: all that is kept). Raises MissingComponent."""
-        return durable.read_blocks(self.list_path, start, self.bytes if end is None else min(end, self.bytes))
+        return self._stored(start, self.bytes if end is None else min(end, self.bytes))
 
     def records_from(self, first: int = 0, count: int | None = None) -> Iterator[Record]:
         """The kept records from number ``first`` on. Raises UsageError, MalformedRecord, MissingComponent."""
@@ -220,7 +221,7 @@ class Log:
     def _good_records(self, have: int) -> list[int]:
         """Sizes of the whole, good records behind what is kept."""
         sizes: list[int] = []
-        tail = durable.read_blocks(self.list_path, self.bytes, have)
+        tail = self._stored(self.bytes, have)
         records = read_records(tail, self.layout, first=self.records, offset=self.bytes)
         try:
             for record in records:
@@ -230,6 +231,36 @@ class Log:
         except MalformedRecord:
             pass
         return sizes
+
+    def append(self, blocks: Iterable[bytes], size: int, *, halfway: Callable[[], None]) -> None:
+        """Write ``size`` bytes behind what is kept; ``halfway`` is called in the middle. Not synced, not counted."""
+        if self._open is None:
+            self._open = durable.OpenFile(self.list_path)
+        self._open.append_blocks(blocks, size=size, halfway=halfway)
+
+    def sync(self) -> None:
+        """Bring what was appended to stable storage."""
+        if self._open is not None:
+            self._open.sync()
+
+    def appended(self, size: int) -> Iterator[bytes]:
+        """The ``size`` bytes behind what is kept, as they are stored. Raises MissingComponent."""
+        return self._stored(self.bytes, self.bytes + size)
+
+    def is_as_left(self) -> bool:
+        """Whether no one else has written since this was opened or written to last: it need not be read again."""
+        return self.journal.is_as_left() and durable.size_of(self.list_path) == self.bytes
+
+    def close(self) -> None:
+        """Close what was opened to append. The log can be used further, and opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _stored(self, start: int, end: int) -> Iterator[bytes]:
+        if self._open is not None:
+            return self._open.read_blocks(start, end)
+        return durable.read_blocks(self.list_path, start, end)
 
     def note(
         self,

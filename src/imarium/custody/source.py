@@ -8,10 +8,11 @@ from imarium.errors import MissingComponent
 
 __all__ = ["HeldLists", "Lists", "Method", "Source", "WantedMethod", "choose_method", "read_all"]
 
-Method = Literal["prompt", "follow"]
-"""``prompt`` stages, keeps and deletes in one go; ``follow`` keeps what is new and deletes nothing."""
+Method = Literal["prompt", "trim", "follow"]
+"""``prompt`` stages, keeps and deletes in one go; ``trim`` keeps, and deletes by number without staging; ``follow``
+keeps what is new and deletes nothing."""
 
-WantedMethod = Literal["auto", "prompt", "follow"]
+WantedMethod = Literal["auto", "prompt", "trim", "follow"]
 
 
 class Lists(Protocol):
@@ -33,6 +34,9 @@ class HeldLists(Lists, Protocol):
     def delete_staged(self) -> None:
         """Delete the staged records."""
 
+    def delete(self, records: int) -> None:
+        """Delete the ``records`` oldest current records."""
+
 
 class Source(Protocol):
     """A source of lists. Errors are those of :mod:`imarium.securityfs`."""
@@ -43,6 +47,9 @@ class Source(Protocol):
 
     def can_delete(self) -> bool:
         """Whether this process may do so."""
+
+    def count(self) -> int:
+        """How many records the current list has; staged ones do not count."""
 
     def hold(self) -> AbstractContextManager[HeldLists]:
         """Lock everyone else out."""
@@ -58,13 +65,13 @@ def read_all(lists: Lists) -> Iterator[bytes]:
 
 
 def choose_method(source: Source, wanted: WantedMethod) -> tuple[Method, str]:
-    """The method to use, and why. Raises MissingComponent if ``prompt`` is wanted where there is no staging."""
+    """The method to use, and why. Raises MissingComponent if one is wanted that needs staging where there is none."""
     if wanted == "follow":
         return "follow", "asked for"
-    if wanted == "prompt":
+    if wanted != "auto":
         if not source.has_staging:
             raise MissingComponent("the kernel has no staging (CONFIG_IMA_STAGING, Linux 7.2); use --method follow")
-        return "prompt", "asked for"
+        return wanted, "asked for"
     if not source.has_staging:
         return "follow", "the kernel has no staging files"
     if not source.can_delete():

@@ -5,7 +5,6 @@ Directories have mode 0700, files 0600. A store that another user owns, or can w
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,15 +107,16 @@ class Store:
     def sweep(self) -> None:
         """Remove logs that were never finished being begun. For the holder of the exclusive lock."""
         with durable.storage_errors(self._logs):
-            for place in self._logs.glob(f"{_HIDDEN}*"):
-                shutil.rmtree(place)
+            unfinished = [place for place in self._logs.iterdir() if place.name.startswith(_HIDDEN)]
+        for place in unfinished:
+            durable.remove_directory(place)
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
         """Lock the store: alone to write, or with other readers so that no one writes. Raises StoreBusy."""
         path = self.path / _LOCK
         with durable.storage_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
         try:
             self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             if not shared:
@@ -133,7 +133,7 @@ class Store:
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = _holder(descriptor)
+                    holder = _holder(self.path / _LOCK)
                     raise StoreBusy(f"{self.path}: in use by {holder}; wait for it, or end it") from None
                 time.sleep(_PAUSE)
             else:
@@ -145,9 +145,10 @@ def _sign(descriptor: int) -> None:
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
 
-def _holder(descriptor: int) -> str:
+def _holder(path: Path) -> str:
     """Who holds the lock on a file: from /proc/locks, else the process that last signed it, if it lives."""
-    status = os.fstat(descriptor)
+    with durable.storage_errors(path):
+        status = path.stat()
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
         lines = Path("/proc/locks").read_text("ascii", "replace").splitlines()
@@ -156,7 +157,7 @@ def _holder(descriptor: int) -> str:
     rows = [line.split() for line in lines if "->" not in line]
     pids = [row[4] for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == device and row[4].isdigit()]
     if not pids:
-        signed = os.pread(descriptor, 32, 0).strip().decode("ascii", "replace")
+        signed = durable.read_at(path, 0, 32).strip().decode("ascii", "replace")
         pids = [signed] if signed.isdigit() and Path("/proc", signed).exists() else []
     return f"process {', '.join(sorted(set(pids)))}" if pids else "another process"
 

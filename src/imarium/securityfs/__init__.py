@@ -3,6 +3,7 @@
 from imarium.securityfs.client import Held, ImaDirectory, Snapshot
 from imarium.securityfs.errors import (
     AlreadyStaged,
+    DeleteRefused,
     ListBusy,
     ListUnavailable,
     MeasuringSuspended,
@@ -11,10 +12,13 @@ from imarium.securityfs.errors import (
     SecurityfsError,
     WriteNotPermitted,
 )
+from imarium.securityfs.holders import Holder, holders
 
 __all__ = [
     "AlreadyStaged",
+    "DeleteRefused",
     "Held",
+    "Holder",
     "ImaDirectory",
     "ListBusy",
     "ListUnavailable",
@@ -24,4 +28,5 @@ __all__ = [
     "SecurityfsError",
     "Snapshot",
     "WriteNotPermitted",
+    "holders",
 ]

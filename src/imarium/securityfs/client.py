@@ -16,6 +16,7 @@ from imarium import hashes
 from imarium.errors import UsageError
 from imarium.hashes import SHA1, HashAlgorithm
 from imarium.securityfs.errors import Command, ListBusy, ListUnavailable, SecurityfsError, command_error, open_error
+from imarium.securityfs.holders import described, holders
 
 __all__ = ["DIRECTORIES", "Held", "ImaDirectory", "Snapshot"]
 
@@ -78,7 +79,10 @@ class Held:
         _command(self._staged, self._staged_path, "delete_staged", b"D\n")
 
     def delete(self, records: int) -> None:
-        """Delete the ``records`` oldest current records. Raises UsageError, NothingToDelete, MeasuringSuspended."""
+        """Delete the ``records`` oldest current records. Raises UsageError and
+
+        NothingToDelete, MeasuringSuspended, DeleteRefused.
+        """
         if not 0 < records <= _MAX_DELETE:
             raise UsageError(f"cannot delete {records} records: give a number from 1 to {_MAX_DELETE}")
         _command(self._current, self._current_path, "delete", b"%d\n" % records)
@@ -195,7 +199,8 @@ class ImaDirectory:
             except OSError as error:
                 left = deadline - self._clock()
                 if error.errno != errno.EBUSY or left <= 0:
-                    raise open_error(path, error, write=bool(flags & os.O_RDWR)) from None
+                    who = described(holders(self.path)) if error.errno == errno.EBUSY else ""
+                    raise open_error(path, error, write=bool(flags & os.O_RDWR), who=who) from None
                 self._sleep(min(pause, left))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 

@@ -9,6 +9,7 @@ from imarium.errors import MissingComponent
 
 __all__ = [
     "AlreadyStaged",
+    "DeleteRefused",
     "ListBusy",
     "ListUnavailable",
     "MeasuringSuspended",
@@ -63,6 +64,12 @@ class NothingToDelete(SecurityfsError):
     code = "nothing_to_delete"
 
 
+class DeleteRefused(SecurityfsError):
+    """EINVAL at a number: the kernel does not delete by number, as with ``ima_flush_htable``."""
+
+    code = "delete_refused"
+
+
 class MeasuringSuspended(SecurityfsError):
     """EACCES at ``A``, ESTALE at a deletion: a kexec is under way and the next kernel gets these records."""
 
@@ -85,7 +92,7 @@ _COMMAND_ERRORS: Mapping[tuple[Command, int], tuple[type[SecurityfsError], str]]
         MeasuringSuspended,
         "measuring is suspended for a kexec; the records go on to the next kernel",
     ),
-    ("delete", errno.EINVAL): (SecurityfsError, "the kernel does not delete by number (is ima_flush_htable set?)"),
+    ("delete", errno.EINVAL): (DeleteRefused, "the kernel does not delete by number (is ima_flush_htable set?)"),
 }
 
 
@@ -95,11 +102,11 @@ def command_error(command: Command, path: Path, error: OSError) -> SecurityfsErr
     return kind(f"{path}: {text or f'the kernel refused the command: {error.strerror}'}")
 
 
-def open_error(path: Path, error: OSError, *, write: bool) -> SecurityfsError:
-    """The error for a file that could not be opened or read."""
+def open_error(path: Path, error: OSError, *, write: bool, who: str = "someone else") -> SecurityfsError:
+    """The error for a file that could not be opened or read. ``who`` has it open, where it is busy."""
     match error.errno:
         case errno.EBUSY:
-            return ListBusy(f"{path}: someone else has the measurement lists open; try again when they are done")
+            return ListBusy(f"{path}: {who} has the measurement lists open; try again when they are done")
         case errno.EPERM | errno.EACCES | errno.EROFS if write:
             return WriteNotPermitted(f"{path}: may not be opened for write; run as root with CAP_SYS_ADMIN")
         case errno.EPERM | errno.EACCES:
