@@ -7,19 +7,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from vm.machine import Machine, Setup
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.vm.guest_library import write_library
+from vm.machine import Machine, Setup, run
 
 from imarium.chain import replay
 from imarium.custody import Event, Log
 
 SESSION = Path(__file__).with_name("power_session.py")
 POLICY = "ima_policy=tcb"
-CUTS = 25
+CUTS = 3
 LONGEST = 3.0
 """Seconds of draining before the power is cut, at most: several drains."""
 NONCE = "5a" * 32
@@ -47,7 +51,9 @@ class Lives:
 
 
 @pytest.fixture(scope="module")
-def lives(staging_kernel: Path, guest_python: str, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+def lives(
+    staging_kernel: Path, guest_python: str, guest_imarium: str, tmp_path_factory: pytest.TempPathFactory
+) -> Lives:
     place = tmp_path_factory.mktemp("power")
     disk, share, tpm = place / "disk", place / "share", place / "tpm"
     for directory in (share, tpm):
@@ -55,21 +61,21 @@ def lives(staging_kernel: Path, guest_python: str, tmp_path_factory: pytest.Temp
     with disk.open("wb") as file:
         file.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    source = Path(shlex.split(guest_python)[1].removeprefix("PYTHONPATH="))
+    write_library(share / "library.zip", SESSION.read_text().partition("\nSHARED = ")[0], source)
+    session = f"{guest_python} {shlex.quote(str(SESSION))}".replace("PYTHONPATH=", "PYTHONPATH=/run/library.zip:")
+    attest = f"{guest_imarium} attest --nonce {NONCE} --store /mnt/store -o /shared/evidence.cbor"
+    setup = Setup(kernel=staging_kernel, command=(), append=POLICY, disk=disk, share=share, tpm=tpm)
     moments = random.Random(CUTS)  # noqa: S311 - any moments will do
-    for life in range(CUTS + 1):
-        last = life == CUTS
-        command = f"{guest_python} {shlex.quote(str(SESSION))} {life} {'end' if last else 'cut'}"
-        setup = Setup(
-            kernel=staging_kernel, command=("/bin/sh", "-c", command), append=POLICY, disk=disk, share=share, tpm=tpm
-        )
-        with Machine(setup) as machine:
-            if last:
-                done = machine.wait(240)
-                assert done.status == 0, done.console
-            else:
-                machine.wait_for("drains begin", 240)
-                time.sleep(moments.uniform(0, LONGEST))
-                machine.cut_power()
+    for life in range(CUTS):
+        script = f"cp /shared/library.zip /run && {session} {life} cut"
+        with Machine(replace(setup, command=("/bin/sh", "-c", script))) as machine:
+            machine.wait_for("drains begin", 240)
+            time.sleep(moments.uniform(0, LONGEST))
+            machine.cut_power()
+    script = f"{session} {CUTS} end && {attest} && cp /mnt/store/ak/ak.pub /shared && umount /mnt"
+    done = run(replace(setup, command=("/bin/sh", "-c", script)), 240)
+    assert done.status == 0, done.console
     return Lives(share)
 
 
@@ -109,9 +115,17 @@ def test_each_new_life_is_proven_from_its_reset(lives: Lives) -> None:
 
 
 def test_the_verifier_passes_the_log_after_the_last_cut(lives: Lives) -> None:
-    place = lives.share / str(CUTS)
-    command = [sys.executable, "-m", "imarium", "verify", str(place / "evidence.cbor"), "--nonce", NONCE, "--json"]
-    done = subprocess.run([*command, "--ak", str(place / "ak.pub")], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "imarium",
+        "verify",
+        str(lives.share / "evidence.cbor"),
+        "--nonce",
+        NONCE,
+        "--json",
+    ]
+    done = subprocess.run([*command, "--ak", str(lives.share / "ak.pub")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
     assert (said["verdict"], said["begins"]) == ("pass", "boot_aggregate")

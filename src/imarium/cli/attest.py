@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from imarium.attester import make_evidence
+from imarium.cli.attestation_key import attestation_key
 from imarium.cli.documents import write_atomically
 from imarium.cli.options import (
     Banks,
@@ -26,8 +27,7 @@ from imarium.cli.output import emit_json, progress_console
 from imarium.custody import Custody, Whole, default_store
 from imarium.custody.machine import boot_id, registers_of
 from imarium.errors import UsageError
-from imarium.formats.tpm import SignatureScheme
-from imarium.rot import KeyKind, StoredKey, Tpm, holds_key, load_key, save_key
+from imarium.rot import Tpm
 from imarium.securityfs import ImaDirectory
 
 __all__ = ["attest"]
@@ -65,7 +65,7 @@ def attest(
     challenge = secrets.token_bytes(NONCE_SIZE) if nonce is None else hex_bytes("--nonce", nonce)
     place = store or default_store()
     view = _view(place, source)
-    with Tpm(tcti, _key(ak or place / "ak", tcti)) as tpm:
+    with Tpm(tcti, attestation_key(ak or place / "ak", tcti)) as tpm:
         evidence = make_evidence(
             tpm,
             view,
@@ -92,12 +92,3 @@ def _view(place: Path, source: Path | None) -> Callable[[], Whole]:
     """What reads the log as it is when called: the kept records, and behind them those still in the kernel."""
     lists = ImaDirectory(source)
     return partial(Custody(place).whole, lists, boot_id=boot_id(), registers=registers_of(lists.path))
-
-
-def _key(directory: Path, tcti: str | None) -> StoredKey:
-    """The key in ``directory``, made there first if there is none."""
-    if not holds_key(directory):
-        with Tpm(tcti) as tpm:
-            save_key(directory, tpm.create_ak(KeyKind(SignatureScheme.ECDSA)))
-        progress_console().print(f"made an attestation key; verifiers need {directory / 'ak.pub'}", soft_wrap=True)
-    return load_key(directory)

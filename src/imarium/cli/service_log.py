@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -44,11 +45,12 @@ class ServiceLog:
         document = event.to_document()
         name = str(document.pop("event"))
         document.pop("at")
-        getattr(self._log, _level(event))(name, **document)
+        self.say(_level(event), name, **document)
 
     def say(self, level: str, name: str, **facts: object) -> None:
         """Something that the service as a whole has to say."""
-        getattr(self._log, level)(name, **facts)
+        with suppress(OSError, ValueError):  # nobody listens: no reason to stop keeping records
+            getattr(self._log, level)(name, **facts)
 
 
 def _level(event: ServiceEvent) -> str:
@@ -56,8 +58,9 @@ def _level(event: ServiceEvent) -> str:
         return "error"
     if event.kind == "gap" or (event.result is not None and event.result.verdict == "refused"):
         return "warning"
-    idle = event.kind == "drained" and event.result is not None and not event.result.kept_records
-    return "debug" if idle and not event.result.freed_records else "info"
+    result = event.result
+    idle = event.kind == "drained" and result is not None and not (result.kept_records or result.freed_records)
+    return "debug" if idle else "info"
 
 
 _Render = Callable[[Any, str, MutableMapping[str, Any]], Any]

@@ -28,7 +28,6 @@ __all__ = [
     "RetentionConfig",
     "ServiceConfig",
     "SourceEntry",
-    "TlsConfig",
     "load_config",
     "read_config",
 ]
@@ -73,21 +72,28 @@ class SourceEntry(_Table):
         return Schedule(self.interval, self.records or None, self.bytes or None, self.poll)
 
 
-class TlsConfig(_Table):
-    """``[api.tls]``: the API over TCP, for clients whose certificate an authority of ``clients`` has signed."""
-
-    address: Annotated[str, Field(min_length=1, max_length=255)]
-    port: Annotated[int, Field(ge=1, le=65535)]
-    certificate: AbsolutePath
-    key: AbsolutePath
-    clients: AbsolutePath
-
-
 class ApiConfig(_Table):
-    """``[api]``: where verifiers ask. No ``socket`` and no ``tls``: nowhere."""
+    """``[api]``: where verifiers ask; nowhere if ``listen`` is empty.
 
-    socket: AbsolutePath | None = None
-    tls: TlsConfig | None = None
+    ``listen`` has places such as ``unix:PATH`` and ``tcp:HOST:PORT``; those over TCP need the three files of TLS.
+    ``group`` may use unix sockets. ``quotes`` is whether evidence is made on request, with this machine's TPM and the
+    attestation key in ``ak``.
+    """
+
+    listen: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+    group: Annotated[str, Field(max_length=64)] = ""
+    certificate: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+    clients: AbsolutePath | None = None
+    quotes: bool = False
+    ak: AbsolutePath | None = None
+
+    @property
+    def tls_files(self) -> tuple[Path, Path, Path] | None:
+        """Certificate, key and the clients' authorities; None unless all are named."""
+        if self.certificate and self.key and self.clients:
+            return self.certificate, self.key, self.clients
+        return None
 
 
 class MetricsConfig(_Table):
