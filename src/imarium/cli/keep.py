@@ -54,6 +54,10 @@ def keep(
     check: Annotated[
         bool, typer.Option("--check", help=f"Only say what is wrong with --config [default: {CONFIGURATION}].")
     ] = False,
+    tcti: Annotated[
+        str | None,
+        typer.Option("--tcti", metavar="NAME", help="The TPM that a source other than the kernel's extends."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
@@ -65,7 +69,7 @@ def keep(
     does on standard error, errors too, and goes on by itself when their cause is gone. With --json that is one JSON
     object a line.
     """
-    alone = (source, store, method, interval, at_records, wait)
+    alone = (source, store, method, interval, at_records, wait, tcti)
     if (config or check) and any(option is not None for option in alone):
         raise UsageError("--config and --check go with --once and --json only: say the rest in the configuration")
     if check:
@@ -82,7 +86,7 @@ def keep(
         source=lists,
         store=store or default_store(),
         boot_id=boot_id(),
-        registers=registers_of(lists.path),
+        registers=registers_of(lists.path, tcti),
         method=_METHODS[method or "auto"],
         schedule=Schedule(interval=interval or _INTERVAL, records=at_records or _RECORDS),
         patience=_LOCK_PATIENCE,

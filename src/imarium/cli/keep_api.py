@@ -9,12 +9,12 @@ from pathlib import Path
 from fastapi.responses import Response
 
 from imarium.attester import make_evidence
-from imarium.cli.attestation_key import attestation_key
+from imarium.cli.roots import prepare_quotes
 from imarium.custody import Custody, KeepResult, Service, SourceConfig, Store, Whole
-from imarium.custody.config import ApiConfig
+from imarium.custody.config import ApiConfig, ServiceConfig
 from imarium.custody.metrics import METRICS_TYPE, metrics_text
 from imarium.errors import MissingComponent, UsageError
-from imarium.rot import Tpm
+from imarium.rot import TpmRoot
 from imarium.web import Endpoint, Holding, Server, Tls, create_app
 
 __all__ = ["api_server", "endpoints", "tls"]
@@ -35,12 +35,13 @@ def tls(config: ApiConfig) -> Tls | None:
     return Tls(*files) if files else None
 
 
-def api_server(config: ApiConfig, sources: Sequence[SourceConfig], service: Service) -> Server:
-    """A server for the service's stores. Raises UsageError, MissingComponent."""
-    places = endpoints(config)
-    app = create_app([_holding(config, source) for source in sources], steward=_Steward(service))
+def api_server(config: ServiceConfig, sources: Sequence[SourceConfig], service: Service) -> Server:
+    """A server for the stores of ``sources``, which are the configuration's. Raises UsageError, MissingComponent."""
+    places = endpoints(config.api)
+    named = zip(config.source, sources, strict=True)
+    app = create_app([_holding(config.api, source, entry.tcti) for entry, source in named], steward=_Steward(service))
     app.add_api_route("/metrics", _metrics(service), methods=["GET"], include_in_schema=False)
-    return Server(app, places, tls=tls(config))
+    return Server(app, places, tls=tls(config.api))
 
 
 class _Steward:
@@ -58,8 +59,8 @@ class _Steward:
         return self._service.submit(name)
 
 
-def _holding(config: ApiConfig, source: SourceConfig) -> Holding:
-    quote = partial(_evidence, source, config.ak or source.store / "ak") if config.quotes else None
+def _holding(config: ApiConfig, source: SourceConfig, tcti: str | None) -> Holding:
+    quote = partial(_evidence, source, tcti, config.ak or source.store / "ak") if config.quotes else None
     return Holding(source.name, Store(source.store, create=True), whole=partial(_whole, source), quote=quote)
 
 
@@ -67,9 +68,10 @@ def _whole(source: SourceConfig) -> Whole:
     return Custody(source.store).whole(source.source, boot_id=source.boot_id, registers=source.registers)
 
 
-def _evidence(source: SourceConfig, ak: Path, nonce: bytes, first: int) -> bytes:
-    with Tpm(None, attestation_key(ak, None)) as tpm:
-        return make_evidence(tpm, lambda: _whole(source), nonce=nonce, first=first).encode()
+def _evidence(source: SourceConfig, tcti: str | None, ak: Path, nonce: bytes, first: int) -> bytes:
+    with TpmRoot(tcti) as root:
+        prepare_quotes(root, ak, ())
+        return make_evidence(root, partial(_whole, source), nonce=nonce, first=first).encode()
 
 
 def _metrics(service: Service) -> Callable[[], Response]:

@@ -35,7 +35,7 @@ def go_on_as_configured(path: Path, *, as_json: bool) -> int:
     metrics = None
     if config.metrics.file is not None:
         metrics = MetricsFile(config.metrics.file, config.metrics.interval, write_metrics)
-    serve = partial(api_server, config.api, sources) if config.api.listen else None
+    serve = partial(api_server, config, sources) if config.api.listen else None
     log = ServiceLog("json" if as_json else config.log.format, config.log.level)
     Host(sources, log, metrics=metrics, serve=serve).run()
     return 0
@@ -79,7 +79,7 @@ def _source(entry: SourceEntry, hook: Hook) -> SourceConfig:
         source=lists,
         store=entry.store,
         boot_id=boot_id(),
-        registers=registers_of(lists.path),
+        registers=registers_of(lists.path, entry.tcti),
         method=entry.method,
         schedule=entry.schedule,
         patience=entry.wait,

@@ -54,11 +54,15 @@ class _Table(BaseModel):
 
 
 class SourceEntry(_Table):
-    """One ``[[source]]``: a directory of list files and the store for them. ``directory`` None is the kernel's."""
+    """One ``[[source]]``: a directory of list files and the store for them. ``directory`` None is the kernel's.
+
+    ``tcti`` names the TPM that another directory's records are extended into.
+    """
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")] = "kernel"
     directory: AbsolutePath | None = None
     store: AbsolutePath = Field(default_factory=default_store)
+    tcti: Annotated[str, Field(max_length=1024)] | None = None
     method: WantedMethod = "auto"
     interval: Seconds = 60.0
     records: Limit = 1000
