@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import count, cycle
@@ -117,7 +116,6 @@ def main() -> None:
     print("drains begin", flush=True)
     for method in cycle(METHODS):
         keeper.once(method)
-        time.sleep(PAUSE)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from imarium.custody import Event, Log
 
 SESSION = Path(__file__).with_name("power_session.py")
 POLICY = "ima_policy=tcb"
-CUTS = 3
-LONGEST = 3.0
+CUTS = 25
+LONGEST = 2.5
 """Seconds of draining before the power is cut, at most: several drains."""
 NONCE = "5a" * 32
 

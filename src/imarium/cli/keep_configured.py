@@ -1,7 +1,7 @@
 """``imarium keep`` with a configuration, or as a service: what needs the service's libraries."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from imarium.cli.keep_check import problems_around
 from imarium.cli.keep_service import Host, MetricsFile
 from imarium.cli.output import console, emit_json
 from imarium.cli.service_log import ServiceLog
-from imarium.custody import KILL_VARIABLE, Hook, SourceConfig, kill_at
+from imarium.custody import KILL_VARIABLE, Hook, SourceConfig, Store, kill_at
 from imarium.custody.config import Problem, ServiceConfig, SourceEntry, load_config, read_config
 from imarium.custody.machine import boot_id, registers_of
 from imarium.custody.metrics import write_metrics
-from imarium.errors import MalformedInput, MissingComponent, UsageError
+from imarium.custody.retention import Retention, retain
+from imarium.errors import ImariumError, MalformedInput, MissingComponent, UsageError
 from imarium.securityfs import ImaDirectory
 
 __all__ = ["check", "configured_sources", "go_on", "go_on_as_configured"]
@@ -37,7 +38,8 @@ def go_on_as_configured(path: Path, *, as_json: bool) -> int:
         metrics = MetricsFile(config.metrics.file, config.metrics.interval, write_metrics)
     serve = partial(api_server, config, sources) if config.api.listen else None
     log = ServiceLog("json" if as_json else config.log.format, config.log.level)
-    Host(sources, log, metrics=metrics, serve=serve).run()
+    tidy = partial(_tidy, config.retention.wanted, sources, log)
+    Host(sources, log, metrics=metrics, serve=serve, tidy=tidy).run()
     return 0
 
 
@@ -56,6 +58,18 @@ def check(path: Path, *, as_json: bool) -> int:
         _say(path, config, problems)
     statuses = {problem.status for problem in problems}
     return next((status for status in _WORST_FIRST if status in statuses), 0)
+
+
+def _tidy(wanted: Retention, sources: Sequence[SourceConfig], log: ServiceLog, ends: Callable[[], bool]) -> None:
+    """Do what is wanted with the logs that are over; what fails is said, and tried again the next time."""
+    for source in sources:
+        try:
+            for done in retain(Store(source.store, patience=source.patience), wanted):
+                log.say("info", "retained", source=source.name, **done.to_document())
+                if ends():
+                    return
+        except ImariumError as error:
+            log.say("error", "retention_failed", source=source.name, code=error.code, detail=str(error))
 
 
 def _say(path: Path, config: ServiceConfig | None, problems: Sequence[Problem]) -> None:

@@ -16,6 +16,7 @@ from imarium.errors import DeviceError, MissingComponent
 __all__ = ["Host", "MetricsFile", "Serving"]
 
 _TICK = 1.0
+_FIRST_TIDYING, _TIDYING = 30.0, 3600.0
 
 
 class Serving(Protocol):
@@ -45,7 +46,10 @@ class MetricsFile:
 
 
 class Host:
-    """Runs a service of ``sources``. ``serve`` makes what answers others, None where nobody is answered."""
+    """Runs a service of ``sources``. ``serve`` makes what answers others, None where nobody is answered.
+
+    ``tidy`` is called every hour, in a thread of its own, with what says whether to end.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Host:
         *,
         metrics: MetricsFile | None = None,
         serve: Callable[[Service], Serving] | None = None,
+        tidy: Callable[[Callable[[], bool]], None] | None = None,
         notifier: Notifier | None = None,
     ) -> None:
         self._service = Service(sources, on_event=log.event)
@@ -61,24 +66,27 @@ class Host:
         self._metrics = metrics
         self._serving = serve(self._service) if serve else None
         self._notifier = notifier or Notifier.from_environment()
+        self._tidy = tidy
+        self._stop = threading.Event()
+        self._tidying = threading.Thread(target=self._keep_tidy, name="tidy")
         self._said = ""
         self._written_at = float("-inf")
         self._metrics_failed = False
 
     def run(self) -> None:
         """Keep until SIGTERM or SIGINT, then drain once more. Raises DeviceError if a source or the API breaks off."""
-        stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: stop.set())
+            signal.signal(number, lambda _number, _frame: self._stop.set())
         if self._serving is not None:
             places = self._serving.bind()
             self._log.say("info", "listening", places=[str(place) for place in places])
         self._service.start()
+        self._tidying.start()
         try:
             if self._serving is not None:
                 self._serving.start()
             self._notifier.ready(_summary(self._service.status()))
-            while not stop.wait(self._tick):
+            while not self._stop.wait(self._tick):
                 self._look()
         finally:
             self._end()
@@ -114,11 +122,19 @@ class Host:
         else:
             self._metrics_failed = False
 
+    def _keep_tidy(self) -> None:
+        pause = _FIRST_TIDYING
+        while self._tidy is not None and not self._stop.wait(pause):
+            self._tidy(self._stop.is_set)
+            pause = _TIDYING
+
     def _end(self) -> None:
+        self._stop.set()
         self._notifier.stopping("draining once more")
         if self._serving is not None:
             self._serving.stop()
         self._service.stop()
+        self._tidying.join()
         if self._metrics is not None:
             self._write_metrics(self._metrics, self._service.status())
 

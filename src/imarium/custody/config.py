@@ -7,6 +7,7 @@ is installed with the service describes the keys; what a file does not say has t
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from imarium import durable
+from imarium.custody.retention import Retention
 from imarium.custody.schedule import Schedule
 from imarium.custody.source import WantedMethod
 from imarium.custody.store import default_store
@@ -118,8 +120,13 @@ class RetentionConfig(_Table):
     """``[retention]``: what becomes of logs that are over. The current one is never touched."""
 
     compress: bool = True
-    days: Limit = 0
+    days: Annotated[int, Field(ge=0, le=366_000)] = 0
     bytes: Limit = 0
+
+    @property
+    def wanted(self) -> Retention:
+        """What is asked for."""
+        return Retention(self.compress, timedelta(days=self.days) if self.days else None, self.bytes or None)
 
 
 class ServiceConfig(BaseSettings):
