@@ -79,6 +79,10 @@ EXPORTS = {
         "retain",
     },
     "imarium.engine": {
+        "serving",
+        "ask",
+        "Answer",
+        "CONTROL",
         "Access",
         "Action",
         "Anchoring",
