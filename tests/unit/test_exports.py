@@ -78,6 +78,10 @@ EXPORTS = {
         "retain",
     },
     "imarium.engine": {
+        "serving",
+        "ask",
+        "Answer",
+        "CONTROL",
         "Access",
         "Action",
         "Anchoring",
