@@ -44,7 +44,6 @@ EXPORTS = {
         "KeepResult",
         "Keeper",
         "LastDrain",
-        "ListTree",
         "Lists",
         "Log",
         "LogMeta",
@@ -79,6 +78,10 @@ EXPORTS = {
         "retain",
     },
     "imarium.engine": {
+        "serving",
+        "ask",
+        "Answer",
+        "CONTROL",
         "Access",
         "Action",
         "Anchoring",
