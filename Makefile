@@ -35,9 +35,10 @@ vm: setup ## tests on a real kernel in a virtual machine
 fuzz: setup ## fuzz each parser for a short while
 	PYTHON=.venv/bin/python tests/fuzz/run 20
 
-bench: setup ## time replay beside evmctl, and measure what a drain takes
+bench: setup ## time replay beside evmctl, and measure what a drain and the engine take
 	.venv/bin/python bench/replay.py
 	.venv/bin/python bench/custody.py
+	.venv/bin/python bench/engine.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -265,6 +265,8 @@ EXPORTS = {
         "Attributes",
         "CAP_SYS_ADMIN",
         "Caller",
+        "Change",
+        "ChangeableTree",
         "FileTree",
         "Handle",
         "Mount",

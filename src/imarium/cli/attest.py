@@ -64,7 +64,7 @@ def attest(
         raise UsageError("evidence is binary; name a file with -o")
     challenge = secrets.token_bytes(NONCE_SIZE) if nonce is None else hex_bytes("--nonce", nonce)
     place = store or default_store()
-    view = _view(place, source)
+    view = _view(place, source, tcti)
     with Tpm(tcti, _key(ak or place / "ak", tcti)) as tpm:
         evidence = make_evidence(
             tpm,
@@ -88,10 +88,10 @@ def attest(
         progress_console().print(f"{count:,} records from number {first}, {len(data):,} bytes; nonce {challenge.hex()}")
 
 
-def _view(place: Path, source: Path | None) -> Callable[[], Whole]:
+def _view(place: Path, source: Path | None, tcti: str | None) -> Callable[[], Whole]:
     """What reads the log as it is when called: the kept records, and behind them those still in the kernel."""
     lists = ImaDirectory(source)
-    return partial(Custody(place).whole, lists, boot_id=boot_id(), registers=registers_of(lists.path))
+    return partial(Custody(place).whole, lists, boot_id=boot_id(), registers=registers_of(lists.path, tcti))
 
 
 def _key(directory: Path, tcti: str | None) -> StoredKey:

@@ -55,6 +55,10 @@ def keep(
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait while others have the lists open.")
     ] = 5.0,
+    tcti: Annotated[
+        str | None,
+        typer.Option("--tcti", metavar="NAME", help="The TPM that a source other than the kernel's extends."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
@@ -74,7 +78,7 @@ def keep(
         source=lists,
         store=store or default_store(),
         boot_id=boot_id(),
-        registers=registers_of(lists.path),
+        registers=registers_of(lists.path, tcti),
         method=_METHODS[method],
         schedule=Schedule(interval=interval, records=at_records),
         patience=_LOCK_PATIENCE,

@@ -6,12 +6,14 @@ from pathlib import Path
 from imarium import durable
 from imarium.chain import RegisterValues
 from imarium.custody.proof import ReadRegisters, no_registers
+from imarium.formats.members import BankValues
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
+from imarium.rot import Tpm
 from imarium.rot.tpm_sysfs import read_sysfs
 from imarium.securityfs.client import DIRECTORIES
 
-__all__ = ["boot_id", "registers_of", "tpm_registers"]
+__all__ = ["boot_id", "named_registers", "registers_of", "tpm_registers"]
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TPM = Path("/sys/class/tpm/tpm0")
@@ -24,13 +26,26 @@ def boot_id(path: Path = BOOT_ID) -> str:
         return path.read_text("ascii", "replace").strip()[:64]
 
 
-def registers_of(directory: Path) -> ReadRegisters:
+def registers_of(directory: Path, tcti: str | None = None) -> ReadRegisters:
     """What reads the registers of the lists in ``directory``.
 
-    Those of the kernel's own directory are the TPM's, if the kernel shows its PCRs. Of others nothing is known.
+    Those of the kernel's own directory are the TPM's, if the kernel shows its PCRs. Others are extended by who serves
+    them: into the TPM that ``tcti`` names, or nothing is known of them.
     """
     own = any(place.exists() and directory.resolve() == place.resolve() for place in DIRECTORIES)
-    return tpm_registers() if own and any(TPM.glob("pcr-*")) else no_registers
+    if own:
+        return tpm_registers() if any(TPM.glob("pcr-*")) else no_registers
+    return no_registers if tcti is None else named_registers(tcti)
+
+
+def named_registers(tcti: str) -> ReadRegisters:
+    """What reads the PCRs of the TPM of this name. It raises MissingComponent or DeviceError."""
+
+    def read(registers: Collection[PcrIndex]) -> RegisterValues:
+        with Tpm(tcti) as tpm:
+            return _by_register(tpm.read([pcr for pcr in registers if pcr < TPM_PCRS]))
+
+    return read
 
 
 def tpm_registers(root: Path = TPM) -> ReadRegisters:
@@ -40,11 +55,14 @@ def tpm_registers(root: Path = TPM) -> ReadRegisters:
     """
 
     def read(registers: Collection[PcrIndex]) -> RegisterValues:
-        values: dict[PcrIndex, dict[HashAlgorithm, bytes]] = {}
-        shown = [pcr for pcr in registers if pcr < TPM_PCRS]
-        for bank, by_index in read_sysfs(root, shown).items():
-            for pcr, value in by_index.items():
-                values.setdefault(pcr, {})[bank] = value
-        return values
+        return _by_register(read_sysfs(root, [pcr for pcr in registers if pcr < TPM_PCRS]))
 
     return read
+
+
+def _by_register(values: BankValues) -> RegisterValues:
+    found: dict[PcrIndex, dict[HashAlgorithm, bytes]] = {}
+    for bank, by_index in values.items():
+        for pcr, value in by_index.items():
+            found.setdefault(pcr, {})[bank] = value
+    return found

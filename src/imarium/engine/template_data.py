@@ -20,8 +20,8 @@ class Event:
 
     ``digest`` is of ``algorithm``; ``sha1`` is the content's SHA-1 digest where a template has the field ``d``.
     ``verity`` says that it is the digest of fs-verity. ``signature`` is the ``security.ima`` attribute if that is a
-    signature. ``more`` has the raw bytes of other fields by name; one that is not there is empty. Of a violation only
-    the name counts.
+    signature. ``more`` has the raw bytes of other fields by name; one that is not there is empty. The digests of a
+    violation do not count.
     """
 
     name: bytes
@@ -58,7 +58,7 @@ def _values(found: Template, event: Event) -> dict[str, bytes]:
         "d-ngv2": (b"verity:" if event.verity else b"ima:") + digest,
         "n": short if found.is_legacy else short + b"\0",
         "n-ng": name + b"\0",
-        "sig": b"" if event.violation else event.signature,
+        "sig": event.signature,
         "buf": event.buffer,
     }
 

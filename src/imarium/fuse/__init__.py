@@ -4,12 +4,14 @@ from imarium.fuse.adapter import mount
 from imarium.fuse.caller import CAP_SYS_ADMIN, Caller, Task
 from imarium.fuse.place import unmount
 from imarium.fuse.thread import Mount, mounted
-from imarium.fuse.tree import Attributes, FileTree, Handle, TreeError
+from imarium.fuse.tree import Attributes, Change, ChangeableTree, FileTree, Handle, TreeError
 
 __all__ = [
     "CAP_SYS_ADMIN",
     "Attributes",
     "Caller",
+    "Change",
+    "ChangeableTree",
     "FileTree",
     "Handle",
     "Mount",

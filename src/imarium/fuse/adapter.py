@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 from imarium.errors import ImariumError, MissingComponent
 from imarium.fuse.caller import Caller
 from imarium.fuse.place import check
-from imarium.fuse.tree import FileTree, Handle, TreeError
+from imarium.fuse.tree import Change, ChangeableTree, FileTree, Handle, TreeError
 
 __all__ = ["mount"]
 
+_MAX_RELEASES = (1 << 16) - 1
 _INSTALL = "apt install fuse3 (or libfuse3-3 for root alone) and pip install 'imarium[fuse]'"
 
 
@@ -80,7 +81,7 @@ def _fail(number: int) -> NoReturn:
 
 
 def _not_permitted(*_arguments: object) -> NoReturn:
-    """The names, modes and owners of the tree are fixed."""
+    """The names of a tree are fixed, and of some trees everything about them."""
     _fail(errno.EPERM)
 
 
@@ -88,7 +89,7 @@ class _Operations:
     """What FUSE asks for. Methods are called by name, with a path and the number of an open file."""
 
     use_ns = True
-    chmod = chown = link = mkdir = mknod = rename = rmdir = symlink = unlink = utimens = staticmethod(_not_permitted)
+    link = mkdir = rename = rmdir = symlink = unlink = staticmethod(_not_permitted)
 
     def __init__(self, tree: FileTree, context: Callable[[], tuple[int, int, int]], ready: Callable[[], None]) -> None:
         self._tree = tree
@@ -97,10 +98,12 @@ class _Operations:
         self.mounted = False
         self._handles: dict[int, Handle] = {}
         self._numbers = count(1)
+        self._truncated: str | None = None
         self._now = time.time_ns()
 
-    def init(self, _path: str) -> None:
-        """The mount is there."""
+    def init_with_config(self, connection: Any, _configuration: Any) -> None:  # noqa: ANN401 - untyped structures
+        """The mount is there. The kernel holds a release back only if that many wait, and lets opens go before it."""
+        connection.max_background = _MAX_RELEASES
         self.mounted = True
         self._ready()
 
@@ -110,15 +113,22 @@ class _Operations:
             self._handles.popitem()[1].release()
 
     def getattr(self, path: str, number: int | None = None) -> dict[str, int]:
-        """stat(2). A number comes only with a seek from the end."""
+        """stat(2). A number comes with a seek from the end, and from libfuse after ftruncate(2)."""
         with _Answering():
             found = self._tree.attributes(path)
-        if found.size is None and number is not None:
+        truncated, self._truncated = self._truncated, None
+        if found.size is None and number is not None and path != truncated:
             _fail(errno.EINVAL)
-        times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self._now)
-        owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
-        links = 2 if stat.S_ISDIR(found.mode) else 1
-        return {"st_mode": found.mode, "st_size": found.size or 0, "st_nlink": links, **owner, **times}
+        return {
+            "st_mode": found.mode,
+            "st_size": found.size or 0,
+            "st_nlink": 2 if found.is_directory else 1,
+            "st_uid": os.getuid() if found.uid is None else found.uid,
+            "st_gid": os.getgid() if found.gid is None else found.gid,
+            "st_atime": self._now if found.accessed is None else found.accessed,
+            "st_mtime": self._now if found.modified is None else found.modified,
+            "st_ctime": self._now,
+        }
 
     def readdir(self, path: str, _number: int) -> list[str]:
         """The names in a directory."""
@@ -133,6 +143,23 @@ class _Operations:
     def create(self, _path: str, _mode: int) -> NoReturn:
         """Opening with O_CREAT what is not there: refused as the kernel's own trees do."""
         _fail(errno.EACCES)
+
+    def mknod(self, _path: str, mode: int, _device: int) -> NoReturn:
+        """mknod(2): a regular file is refused as one that is created."""
+        _fail(errno.EACCES if stat.S_ISREG(mode) else errno.EPERM)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """chmod(2)."""
+        self._change(path, Change(mode=stat.S_IMODE(mode)))
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """chown(2); -1 is as it is."""
+        self._change(path, Change(uid=uid if uid >= 0 else None, gid=gid if gid >= 0 else None))
+
+    def utimens(self, path: str, times: tuple[int, int] | None) -> None:
+        """utimensat(2)."""
+        accessed, modified = times or (time.time_ns(), time.time_ns())
+        self._change(path, Change(accessed=accessed, modified=modified))
 
     def open(self, path: str, flags: int) -> int:
         """The number of a newly opened file."""
@@ -157,17 +184,28 @@ class _Operations:
         """truncate(2), and with older FUSE a part of opening with O_TRUNC."""
         with _Answering():
             self._tree.truncate(path, length)
+        self._truncated = path
+
+    def listxattr(self, _path: str) -> list[str]:
+        """There are no extended attributes."""
+        return []
 
     def fsync(self, path: str, _data_only: int, _number: int) -> None:
         """fsync(2)."""
         with _Answering():
             found = self._tree.attributes(path)
-        if found.size is None:
+        if found.size is None or not found.syncs:
             _fail(errno.EINVAL)
 
     def release(self, _path: str, number: int) -> None:
         """The last descriptor of an open file is closed."""
         self._handles.pop(number).release()
+
+    def _change(self, path: str, change: Change) -> None:
+        if not isinstance(self._tree, ChangeableTree):
+            _not_permitted()
+        with _Answering():
+            self._tree.change(path, change)
 
 
 class _Answering:

@@ -7,12 +7,12 @@ method may raise :class:`TreeError`, and the system call of the caller fails wit
 import os
 import stat
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imarium.errors import ImariumError
 from imarium.fuse.caller import Caller
 
-__all__ = ["Attributes", "FileTree", "Handle", "TreeError"]
+__all__ = ["Attributes", "Change", "ChangeableTree", "FileTree", "Handle", "TreeError"]
 
 
 class TreeError(ImariumError):
@@ -30,16 +30,33 @@ class Attributes:
     """What stat(2) shows: ``mode`` with the kind of file, ``size`` in bytes.
 
     A ``size`` of None is for files that are made while they are read, as the kernel's own: stat(2) shows 0, and
-    seeking from the end and syncing fail with EINVAL.
+    seeking from the end and syncing fail with EINVAL. With ``syncs`` unset only syncing fails. Owners default to this
+    process's, times (in nanoseconds) to when the tree was mounted.
     """
 
     mode: int
     size: int | None = 0
+    syncs: bool = True
+    uid: int | None = None
+    gid: int | None = None
+    accessed: int | None = None
+    modified: int | None = None
 
     @property
     def is_directory(self) -> bool:
         """Whether it has names below it."""
         return stat.S_ISDIR(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What chmod(2), chown(2) or utimensat(2) ask for; None is left as it is. ``mode`` has the permissions only."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    accessed: int | None = None
+    modified: int | None = None
 
 
 class Handle(Protocol):
@@ -72,3 +89,11 @@ class FileTree(Protocol):
 
     def truncate(self, path: str, length: int, /) -> None:
         """truncate(2) and ftruncate(2); with older FUSE also what opening with O_TRUNC asks for."""
+
+
+@runtime_checkable
+class ChangeableTree(FileTree, Protocol):
+    """A tree whose files can be given other modes, owners and times. Of other trees this is EPERM."""
+
+    def change(self, path: str, change: Change, /) -> None:
+        """Whether the caller may was checked already."""

@@ -1,0 +1,136 @@
+"""Talking to a running engine: a socket in its directory, one JSON document in a line each way.
+
+The socket is for its owner and for root: whoever else connects is not answered. Requests are maps with a ``command``;
+answers are maps, with ``error`` where the engine refused. See docs/engine.md for the commands.
+"""
+
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from imarium import durable
+from imarium.errors import DeviceError, ImariumError, MissingComponent, RefusedOperation, UsageError
+
+__all__ = ["CONTROL", "Answer", "ask", "serving"]
+
+CONTROL = "control"
+"""The socket's name in the engine's directory."""
+
+Answer = Callable[[Mapping[str, object]], Mapping[str, object]]
+"""Does what a request asks; an ImariumError becomes the answer ``error``."""
+
+_MAX_LINE = 1 << 20
+_PATIENCE = 10.0
+_CREDENTIALS = struct.Struct("3i")
+_KINDS: Mapping[int, type[ImariumError]] = {2: UsageError, 4: MissingComponent}
+
+
+@contextmanager
+def serving(directory: Path, answer: Answer) -> Iterator[None]:
+    """Answer requests in a thread while the block runs. Raises MissingComponent where there can be no socket."""
+    with durable.storage_errors(directory), _address(directory) as address:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        (directory / CONTROL).unlink(missing_ok=True)
+        listener.bind(address)
+        (directory / CONTROL).chmod(0o600)
+        listener.listen()
+    ended = threading.Event()
+    thread = threading.Thread(target=_serve, args=(listener, answer, ended), name="imarium-control", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(_PATIENCE)
+        listener.close()
+        (directory / CONTROL).unlink(missing_ok=True)
+
+
+def ask(directory: Path, request: Mapping[str, object], *, patience: float | None = None) -> dict[str, object]:
+    """The running engine's answer, for which it waits ``patience`` seconds, or as long as the engine runs.
+
+    Raises MissingComponent where none runs, DeviceError where it ends or answers nonsense, and what it refused as
+    UsageError, MissingComponent or RefusedOperation.
+    """
+    with _address(directory) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(patience)
+        try:
+            connection.connect(address)
+        except OSError as error:
+            raise MissingComponent(f"{directory}: no engine is running here; start one, or give --state") from error
+        try:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(_line(connection))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DeviceError(f"{directory}: the engine broke off; see its messages") from error
+    if not isinstance(answer, dict):
+        raise DeviceError(f"{directory}: the engine broke off; see its messages")
+    refused = answer.get("error")
+    if isinstance(refused, dict):
+        kind = _KINDS.get(refused.get("exit_status", 1), RefusedOperation)
+        raise kind(str(refused.get("message")))
+    return answer
+
+
+@contextmanager
+def _address(directory: Path) -> Iterator[str]:
+    """A name of the socket that is short enough, wherever the directory is."""
+    try:
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MissingComponent(f"{directory}: {error.strerror}; no engine was ever started here") from error
+    try:
+        yield f"/proc/self/fd/{descriptor}/{CONTROL}"
+    finally:
+        os.close(descriptor)
+
+
+def _serve(listener: socket.socket, answer: Answer, ended: threading.Event) -> None:
+    while not ended.is_set():
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it was shut down
+            return
+        with connection, suppress(OSError):
+            connection.settimeout(_PATIENCE)
+            if _may_ask(connection):
+                connection.sendall(json.dumps(_answered(_line(connection), answer)).encode() + b"\n")
+
+
+def _may_ask(connection: socket.socket) -> bool:
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(data)
+    return uid in {0, os.geteuid()}
+
+
+def _answered(line: bytes, answer: Answer) -> Mapping[str, object]:
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise UsageError("a request is a map")
+        return answer(request)
+    except (ValueError, RecursionError):
+        error: ImariumError = UsageError("a request is one line of JSON")
+    except ImariumError as refused:
+        error = refused
+    return {"error": {"code": error.code, "message": str(error), "exit_status": error.exit_status}}
+
+
+def _line(connection: socket.socket) -> bytes:
+    """Up to a newline, or to the end of what the other side sends. Raises OSError for a line that is too long."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = connection.recv(1 << 16)
+        if not part:
+            break
+        line += part
+        if len(line) > _MAX_LINE:
+            raise OSError(f"a line of more than {_MAX_LINE} bytes")
+    return bytes(line)

@@ -1,0 +1,113 @@
+"""The engine's socket: questions, refusals, nonsense, and who may ask."""
+
+import contextlib
+import json
+import socket
+import threading
+
+import pytest
+
+from imarium.engine.control import CONTROL, ask, serving
+from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
+
+
+def answer(request):
+    match request.get("command"):
+        case "echo":
+            return {"got": request["text"]}
+        case "usage":
+            raise UsageError("make sense")
+        case "missing":
+            raise MissingComponent("not there")
+        case "refused":
+            raise RefusedOperation("would lose it")
+    return {}
+
+
+@pytest.fixture
+def place(tmp_path):
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    with serving(deep, answer):
+        yield deep
+
+
+def raw(place, data, monkeypatch):
+    monkeypatch.chdir(place)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(20)
+        connection.connect(CONTROL)
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        got = b""
+        while part := connection.recv(65536):
+            got += part
+        return got
+
+
+def test_questions_are_answered_one_after_the_other_from_many_threads(place):
+    got: list[object] = []
+
+    def one(number):
+        got.append(ask(place, {"command": "echo", "text": number})["got"])
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, got)) == sorted(map(str, range(20)))
+    assert (place / CONTROL).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [("usage", UsageError), ("missing", MissingComponent), ("refused", RefusedOperation)]
+)
+def test_a_refusal_arrives_as_the_error_it_was(place, command, kind):
+    with pytest.raises(kind):
+        ask(place, {"command": command})
+
+
+@pytest.mark.parametrize(
+    "data", [b"\n", b"not json\n", b"[1]\n", b"3\n", b"\xff\xfe\n", b"[" * 50000 + b"\n", b'{"command": "echo"']
+)
+def test_nonsense_is_refused_and_the_next_is_answered(place, data, monkeypatch):
+    assert "error" in json.loads(raw(place, data, monkeypatch))
+    assert ask(place, {"command": "echo", "text": 1}) == {"got": 1}
+
+
+def test_a_line_without_end_is_cut_off(place, monkeypatch):
+    with contextlib.suppress(OSError):
+        assert raw(place, b"x" * (3 << 20), monkeypatch) == b""
+    assert ask(place, {"command": "echo", "text": 1}) == {"got": 1}
+
+
+def test_others_are_not_answered(place, monkeypatch):
+    monkeypatch.setattr("imarium.engine.control.os.geteuid", lambda: 12345)
+    monkeypatch.setattr("imarium.engine.control._CREDENTIALS", _Someone())
+    with pytest.raises(DeviceError, match="broke off"):
+        ask(place, {"command": "echo", "text": 1})
+
+
+class _Someone:
+    size = 12
+
+    def unpack(self, _data):
+        return 1, 54321, 0
+
+
+def test_no_engine(tmp_path):
+    with pytest.raises(MissingComponent, match="no engine is running here"):
+        ask(tmp_path, {})
+    with pytest.raises(MissingComponent, match="ever started"):
+        ask(tmp_path / "nowhere", {})
+
+
+def test_the_socket_of_a_killed_engine_does_not_keep_the_next_from_starting(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(tmp_path / CONTROL))
+    with pytest.raises(MissingComponent, match="no engine"):
+        ask(tmp_path, {})
+    with serving(tmp_path, answer):
+        assert ask(tmp_path, {"command": "echo", "text": 1}) == {"got": 1}
+    assert not (tmp_path / CONTROL).exists()
