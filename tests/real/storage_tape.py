@@ -36,7 +36,7 @@ class Tape:
         """Stand between, from now on. Only for a process that will end soon."""
         really = {name: getattr(os, name) for name in ("open", "close", "fsync", "ftruncate", "pwrite")}
         os.open = lambda path, flags, *more, **named: self._open(really["open"], path, flags, *more, **named)
-        os.close = lambda fd: (self._mine.discard(fd), really["close"](fd))[1]
+        os.close = lambda fd: self._close(really["close"], fd)
         os.write = lambda fd, data: self._written(fd, bytes(data)) if fd in self._mine else self._write(fd, data)
         for name in ("fsync", "ftruncate", "pwrite"):
             setattr(os, name, self._by_descriptor(name, really[name]))
@@ -69,6 +69,10 @@ class Tape:
         if creates:
             self.point()
         return descriptor
+
+    def _close(self, really: Callable[[int], None], descriptor: int) -> None:
+        self._mine.discard(descriptor)
+        really(descriptor)
 
     def _written(self, descriptor: int, data: bytes) -> int:
         self.point()

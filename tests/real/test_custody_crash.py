@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imarium.custody import Keeper, Method, Store, no_registers
+from imarium.custody import Keeper, Machine, Method, Store, compaction, log, no_registers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -22,21 +22,28 @@ class Host:
 
     def __init__(self, path: Path, *, tpm: bool) -> None:
         self.path, self.tpm = path, tpm
-        self.boot_id = "boot"
+        self.boot_id, self.log = "boot", 0
         self.store = path / "store"
         self.kernel = FileKernel(path / "kernel")
 
     def keep(self, method: Method) -> str:
         registers = self.kernel.registers if self.tpm else no_registers
-        keeper = Keeper(Store(self.store, create=True), self.kernel, boot_id=self.boot_id, registers=registers)
+        keeper = Keeper(
+            Store(self.store, create=True), self.kernel, boot_id=self.boot_id, registers=registers, machine=self.machine
+        )
         try:
             return keeper.once(method).verdict
         finally:
             keeper.close()
 
+    def machine(self) -> Machine:
+        return Machine(self.boot_id, reset_count=self.log)
+
     def copy(self, path: Path) -> "Host":
         shutil.copytree(self.path, path)
-        return Host(path, tpm=self.tpm)
+        copied = Host(path, tpm=self.tpm)
+        copied.boot_id, copied.log = self.boot_id, self.log
+        return copied
 
 
 def first_drain(host: Host) -> None:
@@ -77,6 +84,19 @@ def suspended(host: Host) -> None:
     host.keep("prompt")
 
 
+def after_a_reboot(host: Host) -> None:
+    """The first drain of a new life, which begins a new log."""
+    host.kernel.measure("c", "d" * 300)
+    host.keep("prompt")
+
+
+def compacting(host: Host) -> None:
+    """A drain at whose end the journal's older lines are replaced."""
+    log._LONG_JOURNAL, compaction._NEWEST = 1, 2
+    host.kernel.measure("c")
+    host.keep("prompt")
+
+
 SCENARIOS: dict[Callable[[Host], None], int] = {
     first_drain: 90,
     later_drain: 80,
@@ -84,6 +104,8 @@ SCENARIOS: dict[Callable[[Host], None], int] = {
     trimming_refused: 60,
     following: 40,
     suspended: 30,
+    after_a_reboot: 90,
+    compacting: 60,
 }
 """What is killed, and how many break points it has at least."""
 
@@ -101,6 +123,13 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, scenario: Callable[[Hos
     if scenario is not first_drain:
         host.kernel.measure("before")
         host.keep("prompt")
+    if scenario is compacting:
+        for number in range(4):
+            host.kernel.measure(str(number))
+            host.keep("prompt")
+    if scenario is after_a_reboot:
+        host.kernel.boot()
+        host.boot_id, host.log = "next", 1
     return host
 
 
@@ -153,8 +182,8 @@ def recovered(host: Host, what: str) -> None:
     host.kernel.measure("after")
     wanted = "proven" if host.tpm else "unproven"
     assert host.keep("prompt") == wanted, what
-    assert Store(host.store).numbers == (0,), what
-    assert (host.store / "logs/0000/list").read_bytes() == host.kernel.all(), what
+    assert Store(host.store).numbers[-1] == host.log, what
+    assert (host.store / f"logs/{host.log:04}/list").read_bytes() == host.kernel.all(), what
     assert host.kernel.held() == b"", what
 
 

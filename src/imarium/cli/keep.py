@@ -22,7 +22,7 @@ from imarium.custody import (
     default_store,
     kill_at,
 )
-from imarium.custody.machine import boot_id, registers_of
+from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.errors import UsageError
 from imarium.securityfs import ImaDirectory
 
@@ -79,6 +79,7 @@ def keep(
         store=store or default_store(),
         boot_id=boot_id(),
         registers=registers_of(lists.path, tcti),
+        machine=machine_of(lists.path),
         method=_METHODS[method],
         schedule=Schedule(interval=interval, records=at_records),
         patience=_LOCK_PATIENCE,

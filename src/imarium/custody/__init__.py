@@ -1,7 +1,9 @@
 """Custody of measurement lists: drained from the kernel, proved, kept, and read back."""
 
-from imarium.custody.journal import Entry, Event
+from imarium.custody.entry import Entry, Event
+from imarium.custody.gap import Gap
 from imarium.custody.keeper import Keeper
+from imarium.custody.life import Machine, ReadMachine
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
@@ -10,7 +12,7 @@ from imarium.custody.result import KeepResult
 from imarium.custody.schedule import Cause, Schedule
 from imarium.custody.service import Service, no_events
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
-from imarium.custody.status import Gap, LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
+from imarium.custody.status import LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
 from imarium.custody.tree import ListTree
@@ -33,8 +35,10 @@ __all__ = [
     "Lists",
     "Log",
     "LogMeta",
+    "Machine",
     "Method",
     "OnEvent",
+    "ReadMachine",
     "ReadRegisters",
     "Schedule",
     "Service",
