@@ -105,7 +105,7 @@ SCENARIOS: dict[Callable[[Host], None], int] = {
     following: 40,
     suspended: 30,
     after_a_reboot: 90,
-    compacting: 60,
+    compacting: 50,
 }
 """What is killed, and how many break points it has at least."""
 

@@ -1,5 +1,6 @@
 """Custody of measurement lists: drained from the kernel, proved, kept, and read back."""
 
+from imarium.custody.check import Finding, check_log, check_store
 from imarium.custody.entry import Entry, Event
 from imarium.custody.gap import Gap
 from imarium.custody.keeper import Keeper
@@ -8,14 +9,15 @@ from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.reader import Custody, Whole
+from imarium.custody.repair import repair_log
 from imarium.custody.result import KeepResult
+from imarium.custody.retention import Retained, Retention, retain
 from imarium.custody.schedule import Cause, Schedule
 from imarium.custody.service import Service, no_events
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
 from imarium.custody.status import LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
-from imarium.custody.tree import ListTree
 from imarium.custody.view import View, WholeList
 from imarium.custody.worker import SourceConfig
 
@@ -25,13 +27,13 @@ __all__ = [
     "Custody",
     "Entry",
     "Event",
+    "Finding",
     "Gap",
     "HeldLists",
     "Hook",
     "KeepResult",
     "Keeper",
     "LastDrain",
-    "ListTree",
     "Lists",
     "Log",
     "LogMeta",
@@ -40,6 +42,8 @@ __all__ = [
     "OnEvent",
     "ReadMachine",
     "ReadRegisters",
+    "Retained",
+    "Retention",
     "Schedule",
     "Service",
     "ServiceEvent",
@@ -55,9 +59,13 @@ __all__ = [
     "WantedMethod",
     "Whole",
     "WholeList",
+    "check_log",
+    "check_store",
     "default_store",
     "kill_at",
     "no_events",
     "no_hook",
     "no_registers",
+    "repair_log",
+    "retain",
 ]

@@ -37,6 +37,8 @@ class Event(StrEnum):
     """Which life of which machine the lines from here on are of, and how that was decided."""
     CARRIED = "carried"
     """A kexec is under way: what the kernel still has, from ``base`` on, goes on to the next kernel."""
+    REMOVED = "removed"
+    """An older log was deleted, as was asked for."""
     REFUSED = "refused"
     """Nothing was deleted, and why."""
 
