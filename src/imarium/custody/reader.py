@@ -59,14 +59,17 @@ class Custody:
         """A log by number, or the newest. Raises MissingComponent, UsageError, MalformedInput."""
         return self.store.log(number)
 
-    def whole(self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers) -> Whole:
+    def whole(
+        self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers, recheck: bool = True
+    ) -> Whole:
         """What is kept, and what the kernel has behind it, without draining.
 
-        The store is locked meanwhile so that no run of custody can come between. All kept records are replayed, so
-        that none that was changed becomes evidence. Raises StoreBusy, the source's errors, MalformedInput.
+        The store is locked meanwhile so that no run of custody can come between. With ``recheck`` all kept records are
+        replayed, so that none that was changed becomes evidence; without, only the last bytes that the journal noted
+        are compared, and a verifier finds out the rest. Raises StoreBusy, the source's errors, MalformedInput.
         """
         with self.store.lock(shared=True), source.snapshot() as lists:
-            found, kernel = look(self.store.newest(), lists, registers, boot_id, recheck=True)
+            found, kernel = look(self.store.newest(), lists, registers, boot_id, recheck=recheck)
             pending = b"".join(kernel.blocks(found.overlap))
         records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
         return Whole(found.log, found.layout, records, size, pending, found.verdict, found.reason)
