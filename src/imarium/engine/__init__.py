@@ -3,6 +3,7 @@
 from imarium.engine.anchoring import LaneStatus
 from imarium.engine.engine import START_STATE, Engine, EngineOptions, EngineStatus
 from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
+from imarium.engine.file_measurer import FileMeasurer
 from imarium.engine.hooks import Access, Hook
 from imarium.engine.measurement import Measurement, list_layout
 from imarium.engine.policy import BUILTIN_POLICIES, Action, Policy, builtin_policy
@@ -13,6 +14,7 @@ from imarium.engine.policy_rule import Comparison, IdTest, Rule, Verb
 from imarium.engine.queue import Anchoring, Counts, MeasurementQueue, QueueError
 from imarium.engine.records import RecordList
 from imarium.engine.template_data import Event, event_data, find_template
+from imarium.engine.watch import Problem, ProblemKind, Watch, Watcher, WatchOptions
 
 __all__ = [
     "BUILTIN_POLICIES",
@@ -28,6 +30,7 @@ __all__ = [
     "Event",
     "EventFacts",
     "FileFacts",
+    "FileMeasurer",
     "FileSystem",
     "Hook",
     "IdTest",
@@ -39,11 +42,16 @@ __all__ = [
     "PolicyFile",
     "PolicyRefused",
     "PolicyUpdate",
+    "Problem",
+    "ProblemKind",
     "QueueError",
     "RecordList",
     "Rule",
     "Subject",
     "Verb",
+    "Watch",
+    "WatchOptions",
+    "Watcher",
     "builtin_policy",
     "event_data",
     "find_template",
