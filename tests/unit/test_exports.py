@@ -9,6 +9,7 @@ EXPORTS = {
         "__version__",
     },
     "imarium.attester": {
+        "IndexedView",
         "LogView",
         "make_evidence",
     },

@@ -1,6 +1,6 @@
 """Reading custody: what is kept, and what is still in the kernel behind it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from imarium.custody.source import Source
 from imarium.custody.store import Store
 from imarium.errors import UsageError
 from imarium.formats.records import ListLayout
+from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
 __all__ = ["Custody", "Whole"]
@@ -39,6 +40,16 @@ class Whole:
         if self.log is not None:
             yield from self.log.blocks(self.log.offset_of(first), self.size)
         yield self.pending
+
+    def tail(self, first: int) -> tuple[int, Collection[PcrIndex], Iterator[bytes]]:
+        """Where to begin for the records from number ``first`` on: at that one if it is kept.
+
+        Its number, the registers that the records before it name, and the binary list from it on.
+        """
+        begin = min(max(first, 0), self.records)
+        if self.log is None or self.log.meta.start == "unknown":
+            return 0, (), self.blocks()  # what those before it name is learned by reading them
+        return begin, self.log.state_at(begin, (SHA1,)).values, self.blocks(begin)
 
     def state_at(self, number: int, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState:
         """The registers after ``number`` kept records. Raises UsageError, RefusedOperation."""
