@@ -398,6 +398,7 @@ EXPORTS = {
         "Steward",
         "Tls",
         "create_app",
+        "openapi_document",
     },
 }
 
