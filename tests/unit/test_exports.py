@@ -45,7 +45,6 @@ EXPORTS = {
         "KeepResult",
         "Keeper",
         "LastDrain",
-        "ListTree",
         "Lists",
         "Log",
         "LogMeta",
@@ -80,6 +79,10 @@ EXPORTS = {
         "retain",
     },
     "imarium.engine": {
+        "serving",
+        "ask",
+        "Answer",
+        "CONTROL",
         "Access",
         "Action",
         "Anchoring",

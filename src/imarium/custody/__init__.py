@@ -16,7 +16,6 @@ from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMetho
 from imarium.custody.status import Gap, LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
-from imarium.custody.tree import ListTree
 from imarium.custody.view import View, WholeList
 from imarium.custody.worker import SourceConfig
 
@@ -33,7 +32,6 @@ __all__ = [
     "KeepResult",
     "Keeper",
     "LastDrain",
-    "ListTree",
     "Lists",
     "Log",
     "LogMeta",

@@ -50,6 +50,12 @@ class TpmRoot:
         return f"tpm-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:16]}"
 
     @property
+    def processes(self) -> tuple[int, ...]:
+        """The simulator of our own, where one runs: who watches programs must not keep it waiting."""
+        pid = self._swtpm.pid if self._swtpm else None
+        return () if pid is None else (pid,)
+
+    @property
     def device(self) -> Tpm:
         """The TPM with its own interface. Raises UsageError before :meth:`init`."""
         if self._device is None:
