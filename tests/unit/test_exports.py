@@ -9,6 +9,7 @@ EXPORTS = {
         "__version__",
     },
     "imarium.attester": {
+        "IndexedView",
         "LogView",
         "make_evidence",
     },
@@ -402,6 +403,7 @@ EXPORTS = {
         "Steward",
         "Tls",
         "create_app",
+        "openapi_document",
     },
 }
 
