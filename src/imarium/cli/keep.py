@@ -11,7 +11,7 @@ import typer
 from imarium.cli.options import Json, SourceDirectory, StoreDirectory
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.custody import KILL_VARIABLE, KeepResult, Schedule, SourceConfig, WantedMethod, default_store, kill_at
-from imarium.custody.machine import boot_id, registers_of
+from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.errors import MissingComponent, UsageError
 from imarium.securityfs import ImaDirectory
 
@@ -107,6 +107,7 @@ def keep(
         store=store or default_store(),
         boot_id=boot_id(),
         registers=registers_of(lists.path, tcti),
+        machine=machine_of(lists.path),
         method=_METHODS[method or "auto"],
         schedule=Schedule(interval=interval or _INTERVAL, records=at_records or _RECORDS),
         patience=_LOCK_PATIENCE,

@@ -12,7 +12,7 @@ from imarium.cli.output import console, emit_json
 from imarium.cli.service_log import ServiceLog
 from imarium.custody import KILL_VARIABLE, Hook, SourceConfig, Store, kill_at
 from imarium.custody.config import ApiConfig, Problem, ServiceConfig, SourceEntry, load_config, read_config
-from imarium.custody.machine import boot_id, registers_of
+from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.custody.metrics import write_metrics
 from imarium.custody.retention import Retention, retain
 from imarium.errors import ImariumError, MalformedInput, MissingComponent, UsageError
@@ -100,6 +100,7 @@ def _source(entry: SourceEntry, hook: Hook) -> SourceConfig:
         store=entry.store,
         boot_id=boot_id(),
         registers=registers_of(lists.path, entry.tcti),
+        machine=machine_of(lists.path),
         method=entry.method,
         schedule=entry.schedule,
         patience=entry.wait,
