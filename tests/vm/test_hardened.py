@@ -11,7 +11,7 @@ from vm.guest import Guest
 from imarium.custody import Store
 from imarium.formats.records import ListLayout, read_records
 
-SESSION = Path(__file__).with_name("service_session.py")
+SESSION = Path(__file__).with_name("hardened_session.py")
 CAP_SYS_ADMIN = 1 << 21
 
 
