@@ -9,6 +9,7 @@ EXPORTS = {
         "__version__",
     },
     "imarium.attester": {
+        "IndexedView",
         "LogView",
         "make_evidence",
     },
@@ -47,8 +48,10 @@ EXPORTS = {
         "Lists",
         "Log",
         "LogMeta",
+        "Machine",
         "Method",
         "OnEvent",
+        "ReadMachine",
         "ReadRegisters",
         "Retained",
         "Retention",
@@ -403,6 +406,7 @@ EXPORTS = {
         "Steward",
         "Tls",
         "create_app",
+        "openapi_document",
     },
 }
 
