@@ -17,10 +17,10 @@ EXAMPLE = ROOT / "examples" / "rot-driver"
 
 
 def files_of_the_project() -> dict[Path, str]:
-    """What git keeps of the project, by path and digest."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    paths = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    """Sources, tests, examples and settings, by path and digest."""
+    found = [path for place in ("src", "tests", "examples") for path in (ROOT / place).rglob("*") if path.is_file()]
+    kept = [path for path in (*found, ROOT / "pyproject.toml") if "__pycache__" not in path.parts]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ PLACES = {
     "cli/rot.py": "the TPM is the default of rot read, extend and quote",
     "cli/tpm_keys.py": "a TPM's keys",
     "cli/challenge.py": "a challenge is to a TPM's keys",
+    "cli/demo.py": "the demonstration's machine has a TPM simulator",
+    "cli/demo_story.py": "it starts one",
     "custody/machine.py": "the kernel shows the PCRs of the TPM that it extends itself",
     "chain/counters.py": "PCRs that a TPM's update counter does not count",
 }

@@ -339,6 +339,7 @@ EXPORTS = {
         "Choice",
         "CountsUpdates",
         "HasCaveat",
+        "HasProcesses",
         "HasUnknownBanks",
         "Driver",
         "EndorsementKey",

@@ -10,6 +10,7 @@ from imarium.rot.anchors import Anchor, Anchors, AnchorStatus, Extending
 from imarium.rot.protocol import (
     CountsUpdates,
     HasCaveat,
+    HasProcesses,
     HasUnknownBanks,
     KeyedQuotes,
     NativeQuote,
@@ -37,6 +38,7 @@ __all__ = [
     "EndorsementKind",
     "Extending",
     "HasCaveat",
+    "HasProcesses",
     "HasUnknownBanks",
     "KeyKind",
     "KeyedQuotes",
