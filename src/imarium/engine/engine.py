@@ -18,6 +18,7 @@ from imarium.engine import critical
 from imarium.engine.anchoring import Anchored, LaneStatus
 from imarium.engine.boot import boot_aggregate
 from imarium.engine.facts import EventFacts, Subject
+from imarium.engine.file_measurer import FileMeasurer
 from imarium.engine.hooks import Access, Hook
 from imarium.engine.kexec import kexec_buffer, kexec_event, segment_size
 from imarium.engine.life import locked
@@ -101,6 +102,13 @@ class Engine:
         self._entered: tuple[Start, Anchored] | None = None
         self.policy = PolicyFile(policy, read=self._policy_read, written=self._policy_written, loaded=self._loaded)
         self.queue = self._new_queue(0)
+        self.files = FileMeasurer(
+            self.policy,
+            self.add,
+            hash_algorithm=self.options.hash_algorithm,
+            template=self.options.template,
+            byte_order=self.options.byte_order,
+        )
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -130,6 +138,14 @@ class Engine:
         found = find_template(action.template) if action.template else self._template
         data = event_data(found, event, self.options.byte_order)
         return self.queue.add(Measurement(action.pcr, found, data, event.violation, self.options.byte_order))
+
+    def measure_file(self, path: Path, hook: Hook | None = None) -> bool:
+        """Record a file now, its content or that it is open for writing; whether there is a new record.
+
+        With a ``hook`` the policy is asked; else it is measured whatever the policy says. Raises MissingComponent for
+        what is no file or cannot be read, ContentChanging, QueueError when suspended.
+        """
+        return self.files.measure(path, hook)
 
     def measure_buffer(self, hook: Hook, name: bytes, data: bytes, about: bytes | None = None) -> bool:
         """Record data that is no file, if the policy says so; whether it was recorded.
@@ -257,8 +273,11 @@ class Engine:
                 self.directory / START_STATE,
             )
 
-    def _policy_read(self, path: Path, content: bytes) -> None:
-        """A file of rules was read."""
+    def _policy_read(self, descriptor: int, content: bytes) -> None:
+        try:
+            self.files.read(descriptor, content, Hook.POLICY_CHECK)
+        except QueueError as error:
+            _AUDIT.warning("op=measure_policy cause=%s name=policy res=0", errno.errorcode[error.number])
 
     def _policy_written(self, data: bytes) -> None:
         if self.options.policy_changes:

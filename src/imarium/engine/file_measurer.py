@@ -24,7 +24,7 @@ from imarium.engine.readers import RecentReaders
 from imarium.engine.template_data import Event, find_template
 from imarium.engine.writers import is_open_for_reading, is_open_for_writing
 from imarium.errors import MissingComponent
-from imarium.formats import ByteOrder
+from imarium.formats import ByteOrder, Template
 from imarium.hashes import HashAlgorithm
 
 __all__ = ["FileMeasurer", "Use"]
@@ -122,6 +122,19 @@ class FileMeasurer:
         finally:
             os.close(descriptor)
 
+    def read(self, descriptor: int, content: bytes, hook: Hook) -> bool:
+        """The content of an open file has been read to be used: measure just that, if the policy says so.
+
+        Whether there is a new record. Raises OSError, and what ``add`` raises.
+        """
+        status = os.fstat(descriptor)
+        file = FileFacts(status.st_uid, status.st_gid, self._file_systems.of(descriptor, status.st_dev))
+        action = self._policy.policy.match(EventFacts(hook, Access.READ, own_subject(), file))
+        if action is None:
+            return False
+        template = self._record_template(action)
+        return self._add(collect(descriptor, self._hash_algorithm, template, self._byte_order, content=content), action)
+
     def _use(self, descriptor: int, status: os.stat_result, uses: list[Use], subject: Subject, task: int) -> bool:
         """Ask the policy about each use; whether there is a new record."""
         if not uses:
@@ -172,7 +185,7 @@ class FileMeasurer:
         same = state.content == fingerprint(status)
         if action.pcr in state.measured and (same or state.writers_told):
             return False
-        template = find_template(action.template) if action.template else self._template
+        template = self._record_template(action)
         event = collect(descriptor, self._hash_algorithm, template, self._byte_order, verity=action.verity)
         what = _what(event, descriptor)
         if what != state.what:
@@ -182,6 +195,9 @@ class FileMeasurer:
         state.what = what
         state.content = fingerprint(status) if settled(status) and not state.writers_told else None
         return new
+
+    def _record_template(self, action: Action) -> Template:
+        return find_template(action.template) if action.template else self._template
 
 
 def _what(event: Event, descriptor: int) -> tuple[object, ...]:

@@ -25,7 +25,7 @@ MAX_WRITE = 4095
 MAX_POLICY_FILE = 1 << 24
 """Largest file of rules taken, in bytes."""
 
-PathRead = Callable[[Path, bytes], None]
+FileRead = Callable[[int, bytes], None]
 DataWritten = Callable[[bytes], None]
 
 
@@ -36,15 +36,15 @@ def _nobody(*_anything: object) -> None:
 class PolicyFile:
     """Which policy is in force. ``policy`` can be read at any time from any thread.
 
-    ``read`` is told of each file of rules and its content before its rules are looked at, ``written`` of each write of
-    rules, ``loaded`` of the text of the whole policy after it has changed: the kernel measures these three.
+    ``read`` is told of each file of rules, open, and its content before its rules are looked at, ``written`` of each
+    write of rules, ``loaded`` of the text of the whole policy after it has changed: the kernel measures these three.
     """
 
     def __init__(
         self,
         builtin: Policy | None = None,
         *,
-        read: PathRead = _nobody,
+        read: FileRead = _nobody,
         written: DataWritten = _nobody,
         loaded: DataWritten = _nobody,
     ) -> None:
@@ -92,7 +92,7 @@ class PolicyFile:
 class PolicyUpdate:
     """The file opened for writing. It must be released, whatever its writes came to."""
 
-    def __init__(self, file: PolicyFile, read: PathRead, written: DataWritten) -> None:
+    def __init__(self, file: PolicyFile, read: FileRead, written: DataWritten) -> None:
         self._file = file
         self._read = read
         self._written = written
@@ -139,8 +139,7 @@ class PolicyUpdate:
 
     def _rules_of(self, path: Path) -> list[Rule]:
         """The rules of a file, all of them or none. Its last line must have its newline."""
-        content = _content(path)
-        self._read(path, content)
+        content = self._content(path)
         if not content.endswith(b"\n"):
             raise PolicyRefused(f"{path}: the last line has no newline")
         rules = []
@@ -153,22 +152,27 @@ class PolicyUpdate:
                 rules.append(rule)
         return rules
 
+    def _content(self, path: Path) -> bytes:
+        """A regular file's content. Nothing else is opened, so that no fifo and no device can keep the caller."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
+        try:
+            content = _read_all(descriptor, path)
+            self._read(descriptor, content)
+        except OSError as error:
+            raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
+        finally:
+            os.close(descriptor)
+        return content
 
-def _content(path: Path) -> bytes:
-    """A regular file's content. Nothing else is opened, so that no fifo and no device can keep the caller."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PolicyRefused(f"{path}: not a file")
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(MAX_POLICY_FILE + 1)
-    except OSError as error:
-        raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
-    finally:
-        os.close(descriptor)
+
+def _read_all(descriptor: int, path: Path) -> bytes:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise PolicyRefused(f"{path}: not a file")
+    with open(descriptor, "rb", closefd=False) as file:
+        content = file.read(MAX_POLICY_FILE + 1)
     if not content:
         raise PolicyRefused(f"{path}: empty")
     if len(content) > MAX_POLICY_FILE:
