@@ -24,7 +24,6 @@ from imarium.engine import (
     builtin_policy,
     parse_rule,
 )
-from imarium.engine.naming import file_name
 from imarium.engine.policy_parse import parse_line
 from imarium.errors import UsageError
 from imarium.formats import IMA_PCR, PcrIndex
@@ -217,7 +216,7 @@ def test_a_refused_append_changes_nothing_and_frees_the_file() -> None:
 def test_who_measures_the_policy_is_told(tmp_path: Path) -> None:
     told: list[tuple[str, bytes]] = []
     file = PolicyFile(
-        read=lambda descriptor, content: told.append((file_name(descriptor).decode(), content)),
+        read=lambda path, content: told.append((path.name, content)),
         written=lambda data: told.append(("written", data)),
         loaded=lambda text: told.append(("loaded", text)),
     )
@@ -231,7 +230,7 @@ def test_who_measures_the_policy_is_told(tmp_path: Path) -> None:
         ("written", b"measure uid=1\nmeasure uid=2\n"),
         ("written", b"measure uid=2\n"),
         ("loaded", b"measure uid=1 \nmeasure uid=2 \n"),
-        (str(rules), b"measure\n"),
+        ("rules", b"measure\n"),
         ("loaded", b"measure uid=1 \nmeasure uid=2 \nmeasure \n"),
         ("written", b"nonsense\n"),
     ]

@@ -18,7 +18,6 @@ from imarium.engine import (
     Subject,
     builtin_policy,
 )
-from imarium.engine.naming import file_name
 from imarium.engine.policy_parse import parse_line
 
 SCRIPT = Path(__file__).with_name("policy_session.py")
@@ -86,9 +85,8 @@ class Recorder:
         self.measured: list[tuple[str, bytes]] = []
         self.file = PolicyFile(builtin_policy(["tcb"]), read=self._read, written=self._written, loaded=self._loaded)
 
-    def _read(self, descriptor: int, content: bytes) -> None:
-        name = file_name(descriptor).decode().rpartition("/")[2]
-        self._record(f"{PLACE}/{name}", content, Hook.POLICY_CHECK)
+    def _read(self, path: Path, content: bytes) -> None:
+        self._record(f"{PLACE}/{path.name}", content, Hook.POLICY_CHECK)
 
     def _written(self, data: bytes) -> None:
         self._record("ima_policy_written", data, Hook.POLICY_CHECK)

@@ -1,6 +1,7 @@
 """IMA in user space: what is executed and read is measured, listed and extended as the kernel does it."""
 
 from imarium.engine.anchoring import LaneStatus
+from imarium.engine.control import CONTROL, Answer, ask, serving
 from imarium.engine.engine import START_STATE, Engine, EngineOptions, EngineStatus
 from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
 from imarium.engine.file_measurer import FileMeasurer
@@ -18,10 +19,12 @@ from imarium.engine.watch import Problem, ProblemKind, Watch, Watcher, WatchOpti
 
 __all__ = [
     "BUILTIN_POLICIES",
+    "CONTROL",
     "START_STATE",
     "Access",
     "Action",
     "Anchoring",
+    "Answer",
     "Comparison",
     "Counts",
     "Engine",
@@ -52,9 +55,11 @@ __all__ = [
     "Watch",
     "WatchOptions",
     "Watcher",
+    "ask",
     "builtin_policy",
     "event_data",
     "find_template",
     "list_layout",
     "parse_rule",
+    "serving",
 ]

@@ -28,6 +28,7 @@ from imarium.engine.policy_file import PolicyFile
 from imarium.engine.queue import Counts, MeasurementQueue, QueueError
 from imarium.engine.start import Start, hand_over, start
 from imarium.engine.template_data import Event, event_data, find_template
+from imarium.engine.watch import Problem, Watch, WatchOptions
 from imarium.errors import ImariumError, UsageError
 from imarium.formats import IMA_PCR, ByteOrder
 from imarium.hashes import SHA256, HashAlgorithm
@@ -63,11 +64,15 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """How an engine stands. ``bypass`` says that nothing is extended."""
+    """How an engine stands. ``bypass`` says that nothing is extended.
+
+    ``problems`` counts uses of watched files that may not have been measured before they happened.
+    """
 
     life: str
     counts: Counts
     violations: int
+    problems: int
     suspended: bool
     bypass: bool
     registers: tuple[LaneStatus, ...]
@@ -101,7 +106,6 @@ class Engine:
         self._held = ExitStack()
         self._entered: tuple[Start, Anchored] | None = None
         self.policy = PolicyFile(policy, read=self._policy_read, written=self._policy_written, loaded=self._loaded)
-        self.queue = self._new_queue(0)
         self.files = FileMeasurer(
             self.policy,
             self.add,
@@ -109,6 +113,8 @@ class Engine:
             template=self.options.template,
             byte_order=self.options.byte_order,
         )
+        self._problems = 0
+        self.queue = self._new_queue(0)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -139,14 +145,6 @@ class Engine:
         data = event_data(found, event, self.options.byte_order)
         return self.queue.add(Measurement(action.pcr, found, data, event.violation, self.options.byte_order))
 
-    def measure_file(self, path: Path, hook: Hook | None = None) -> bool:
-        """Record a file now, its content or that it is open for writing; whether there is a new record.
-
-        With a ``hook`` the policy is asked; else it is measured whatever the policy says. Raises MissingComponent for
-        what is no file or cannot be read, ContentChanging, QueueError when suspended.
-        """
-        return self.files.measure(path, hook)
-
     def measure_buffer(self, hook: Hook, name: bytes, data: bytes, about: bytes | None = None) -> bool:
         """Record data that is no file, if the policy says so; whether it was recorded.
 
@@ -164,6 +162,24 @@ class Engine:
     def measure_critical_data(self, label: bytes, name: bytes, data: bytes) -> bool:
         """Record critical data under a label, if the policy says so; see :meth:`measure_buffer`."""
         return self.measure_buffer(Hook.CRITICAL_DATA, name, data, label)
+
+    def measure_file(self, path: Path, hook: Hook | None = None) -> bool:
+        """Measure a file now; whether there is a new record, of its content or of a violation.
+
+        With a ``hook`` the policy is asked; else it is measured whatever the policy says. Raises MissingComponent for
+        what is no file or cannot be read, QueueError when suspended.
+        """
+        return self.files.measure(path, hook)
+
+    def watch(
+        self, paths: Sequence[Path], *, mounts: Sequence[Path] = (), options: WatchOptions | None = None
+    ) -> Watch:
+        """A watch that measures what is executed and opened on ``paths`` while its ``with`` block runs.
+
+        ``mounts`` are where this process serves file systems itself. A use that may not have been measured before it
+        happened is audited and counted. Raises UsageError, MissingComponent.
+        """
+        return Watch(paths, self.files, self._problem, mounts=mounts, options=options)
 
     def suspend_to(self, path: Path) -> int:
         """End measuring and write what the next engine goes on from; how many records are in it.
@@ -184,7 +200,13 @@ class Engine:
             begun, anchored = self._live
             queue = self.queue
             return EngineStatus(
-                begun.life.name, queue.counts, queue.violations, queue.suspended, not self._roots, anchored.status()
+                begun.life.name,
+                queue.counts,
+                queue.violations,
+                self._problems,
+                queue.suspended,
+                not self._roots,
+                anchored.status(),
             )
 
     @property
@@ -273,11 +295,20 @@ class Engine:
                 self.directory / START_STATE,
             )
 
-    def _policy_read(self, descriptor: int, content: bytes) -> None:
-        try:
-            self.files.read(descriptor, content, Hook.POLICY_CHECK)
-        except QueueError as error:
-            _AUDIT.warning("op=measure_policy cause=%s name=policy res=0", errno.errorcode[error.number])
+    def _problem(self, problem: Problem) -> None:
+        """Called by one thread."""
+        self._problems += 1
+        name = os.fsdecode(problem.name)
+        _AUDIT.warning(
+            "op=measure_file cause=%s name=%r pid=%d res=0: %s", problem.kind.value, name, problem.task, problem.detail
+        )
+
+    def _policy_read(self, path: Path, content: bytes) -> None:
+        if self.options.policy_changes:
+            try:
+                self.files.read(path, content, Hook.POLICY_CHECK)
+            except ImariumError as error:
+                _AUDIT.warning("op=measure_policy cause=%s name=%s res=0: %s", error.code, path, error)
 
     def _policy_written(self, data: bytes) -> None:
         if self.options.policy_changes:

@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from imarium.engine.policy import Policy
 from imarium.engine.policy_errors import PolicyBusy, PolicyRefused
@@ -22,10 +23,13 @@ __all__ = ["MAX_POLICY_FILE", "PolicyFile", "PolicyUpdate"]
 MAX_WRITE = 4095
 """Bytes of one write that the kernel looks at."""
 
+_PATIENCE = 3.0
+"""Seconds that a file of rules may take to be read."""
+
 MAX_POLICY_FILE = 1 << 24
 """Largest file of rules taken, in bytes."""
 
-FileRead = Callable[[int, bytes], None]
+PathRead = Callable[[Path, bytes], None]
 DataWritten = Callable[[bytes], None]
 
 
@@ -36,15 +40,15 @@ def _nobody(*_anything: object) -> None:
 class PolicyFile:
     """Which policy is in force. ``policy`` can be read at any time from any thread.
 
-    ``read`` is told of each file of rules, open, and its content before its rules are looked at, ``written`` of each
-    write of rules, ``loaded`` of the text of the whole policy after it has changed: the kernel measures these three.
+    ``read`` is told of each file of rules and its content before its rules are looked at, ``written`` of each write of
+    rules, ``loaded`` of the text of the whole policy after it has changed: the kernel measures these three.
     """
 
     def __init__(
         self,
         builtin: Policy | None = None,
         *,
-        read: FileRead = _nobody,
+        read: PathRead = _nobody,
         written: DataWritten = _nobody,
         loaded: DataWritten = _nobody,
     ) -> None:
@@ -92,7 +96,7 @@ class PolicyFile:
 class PolicyUpdate:
     """The file opened for writing. It must be released, whatever its writes came to."""
 
-    def __init__(self, file: PolicyFile, read: FileRead, written: DataWritten) -> None:
+    def __init__(self, file: PolicyFile, read: PathRead, written: DataWritten) -> None:
         self._file = file
         self._read = read
         self._written = written
@@ -139,7 +143,8 @@ class PolicyUpdate:
 
     def _rules_of(self, path: Path) -> list[Rule]:
         """The rules of a file, all of them or none. Its last line must have its newline."""
-        content = self._content(path)
+        content = _content(path)
+        self._read(path, content)
         if not content.endswith(b"\n"):
             raise PolicyRefused(f"{path}: the last line has no newline")
         rules = []
@@ -152,27 +157,45 @@ class PolicyUpdate:
                 rules.append(rule)
         return rules
 
-    def _content(self, path: Path) -> bytes:
-        """A regular file's content. Nothing else is opened, so that no fifo and no device can keep the caller."""
+
+def _content(path: Path) -> bytes:
+    """A file's content, unless it is long in coming.
+
+    Whoever writes the policy file may serve a file system, this very one even: a path on it would wait for its reader.
+    """
+    answers: SimpleQueue[bytes | PolicyRefused] = SimpleQueue()
+
+    def read() -> None:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
-        try:
-            content = _read_all(descriptor, path)
-            self._read(descriptor, content)
-        except OSError as error:
-            raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
-        finally:
-            os.close(descriptor)
-        return content
+            answers.put(_read_content(path))
+        except PolicyRefused as error:
+            answers.put(error)
+
+    threading.Thread(target=read, name="imarium-policy", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_PATIENCE)
+    except Empty:
+        raise PolicyRefused(f"{path}: not read within {_PATIENCE:g} seconds", number=errno.ETIMEDOUT) from None
+    if isinstance(answer, PolicyRefused):
+        raise answer
+    return answer
 
 
-def _read_all(descriptor: int, path: Path) -> bytes:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise PolicyRefused(f"{path}: not a file")
-    with open(descriptor, "rb", closefd=False) as file:
-        content = file.read(MAX_POLICY_FILE + 1)
+def _read_content(path: Path) -> bytes:
+    """A regular file's content. Nothing else is opened, so that no fifo and no device can keep the caller."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PolicyRefused(f"{path}: not a file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_POLICY_FILE + 1)
+    except OSError as error:
+        raise PolicyRefused(f"{path}: {error.strerror}", number=error.errno or errno.EIO) from None
+    finally:
+        os.close(descriptor)
     if not content:
         raise PolicyRefused(f"{path}: empty")
     if len(content) > MAX_POLICY_FILE:
