@@ -4,16 +4,19 @@ PYTEST := .venv/bin/python -m pytest
 COVERED := formats chain custody verifier securityfs
 SOURCES := src tests bench demo examples vm vm/run vm/build-kernel
 
-.PHONY: help setup demo test lint unit real vm fuzz bench clean
+.PHONY: help setup demo demo-vm test lint unit real vm fuzz bench clean
 
 help: ## print this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## install what is missing and make .venv
 	@scripts/setup
 
-demo: setup ## set everything up and show imarium at work on a real kernel
-	@.venv/bin/python demo/demo.py
+demo: setup ## set everything up and show imarium at work on this machine: an engine, a TPM simulator, custody, a verifier
+	@.venv/bin/imarium demo
+
+demo-vm: setup ## the same on a real kernel with staging and a TPM, in a virtual machine
+	@.venv/bin/python demo/vm.py
 
 test: setup lint unit real vm fuzz ## set everything up and run every test
 

@@ -21,9 +21,11 @@ __all__ = [
     "append_blocks",
     "create_directory",
     "publish_directory",
+    "publish_file",
     "read_at",
     "read_blocks",
     "remove_directory",
+    "remove_file",
     "replace_blocks",
     "replace_file",
     "replace_unread",
@@ -192,6 +194,20 @@ def publish_directory(hidden: Path, final: Path) -> None:
     with storage_errors(final):
         hidden.rename(final)
     sync_directory(final.parent)
+
+
+def publish_file(hidden: Path, final: Path) -> None:
+    """Give a file that is written and synced its final name, durably."""
+    with storage_errors(final):
+        hidden.rename(final)
+    sync_directory(final.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, durably. It may be gone."""
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
+    sync_directory(path.parent)
 
 
 def remove_directory(path: Path) -> None:

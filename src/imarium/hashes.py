@@ -16,6 +16,7 @@ __all__ = ["ALGORITHMS", "SHA1", "SHA256", "SHA384", "SHA512", "SM3", "HashAlgor
 
 
 class _Hash(Protocol):
+    def update(self, data: bytes | memoryview, /) -> None: ...
     def digest(self) -> bytes: ...
 
 

@@ -4,11 +4,11 @@
     report/                  configfs-tsm: mkdir makes a request with its attributes, rmdir removes it
 
 Simulated are the files and their rules, as the kernel's documents have them: ``inblob`` takes effect at release, where
-its error is lost; ``generation`` counts the writes that took effect; ``outblob`` is made when it is read. Not simulated
-is the device: a TDX quote is a recorded one with other report data and registers in it, so its signature is broken.
+its error is lost; ``generation`` counts the writes that took effect; ``outblob`` is made when it is read. What the
+device behind them does is in guest_devices.
 
 Run as: python guest_simulator.py MOUNT STATE PROVIDER. STATE is the file of the registers; STATE.fault, where there is
-one, has the errno that reading ``outblob`` fails with; STATE.token, where there is one, is given out as it is.
+one, has the errno that reading ``outblob`` fails with.
 """
 
 import errno
@@ -22,9 +22,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.real.guest_devices import DEVICES, Device
+
 from imarium.errors import ImariumError
-from imarium.formats.snp import svsm_report_data
-from imarium.registers import FileRegisters, Register
+from imarium.registers import DEFAULT_REGISTERS, FileRegisters
 
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
 BLOBS = ("outblob", "auxblob", "manifestblob")
@@ -43,6 +46,10 @@ class Guest:
         self.provider = provider
         self.state = state
         self.requests: dict[str, dict[str, Any]] = {}
+        self.device: Device | None = None
+        if provider:
+            kind, _ = DEVICES[provider]
+            self.device = kind(state, self._value)
 
     def getattr(self, path: str, _number: int | None = None) -> dict[str, int]:
         mode, size = self._status(path.strip("/").split("/"))
@@ -128,27 +135,11 @@ class Guest:
             raise OSError(errno.EINVAL, "")
         with suppress(FileNotFoundError):
             raise OSError(int(self.state.with_suffix(".fault").read_text()), "")
-        match self.provider, name:
-            case "tdx_guest", "outblob":
-                return self._tdx_quote(request["inblob"])
-            case "arm_cca_guest", "outblob":
-                return self.state.with_suffix(".token").read_bytes()
-            case "sev_guest", "outblob" if request.get("service_provider") == "svsm":
-                return svsm_report_data(request["inblob"], b"the manifest")
-            case "sev_guest", "manifestblob" if request.get("service_guid"):
-                return b"the manifest"
-        raise OSError(errno.EOPNOTSUPP if name != "outblob" else errno.EINVAL, "")
-
-    def _tdx_quote(self, nonce: bytes) -> bytes:
-        quote = bytearray((VECTORS / "dcap-qvl" / "tdx_quote").read_bytes())
-        quote[568:632] = nonce
-        quote[184:232] = self._value("mrtd")
-        for index in range(4):
-            quote[376 + 48 * index : 424 + 48 * index] = self._value(f"rtmr{index}")
-        return bytes(quote)
+        assert self.device is not None
+        return self.device.blob(name, request)
 
     def _value(self, name: str) -> bytes:
-        found: Register = self.registers[f"{name}:sha384"]
+        (found,) = (register for register in self.registers.values() if register.name == name)
         return self.values.read(found)
 
 
@@ -158,7 +149,8 @@ def guest(place: Path, provider: str) -> Iterator[Path]:
     assert Path("/dev/fuse").exists(), "there is no /dev/fuse: modprobe fuse"
     mount, state = place / "guest", place / "state"
     mount.mkdir()
-    FileRegisters.create(state)
+    _, registers = DEVICES.get(provider, (None, DEFAULT_REGISTERS))
+    FileRegisters.create(state, registers)
     command = [sys.executable, __file__, str(mount), str(state), provider]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.real.measured import MIXED, NONCE, Measured, programs
 from tests.unit.builders import Made, binary, ng
 
 from imarium.attester import make_evidence
-from imarium.attester.evidence import choose_banks
 from imarium.errors import MalformedRecord, RefusedOperation, UsageError
 from imarium.formats.evidence import Evidence
 from imarium.formats.records import ListLayout, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, SHA384, SHA512, HashAlgorithm
-from imarium.rot import Tpm
+from imarium.rot import NativeQuote, Tpm, TpmRoot
+from imarium.rot.tpm_root import choose_banks
 from imarium.verifier import Result, TpmTrust, appraise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from tests.real.conftest import Swtpm
 
@@ -42,21 +42,16 @@ class Listed:
             yield self.data[start : start + self.block]
 
 
-class Counting:
-    """A TPM that counts its quotes and says what it was asked to quote."""
+class Counting(TpmRoot):
+    """A TPM that says what it was asked to quote."""
 
-    name, default_register = "tpm", IMA_PCR
+    def __init__(self, machine: Measured) -> None:
+        super().__init__(machine.swtpm.tcti, ak=machine.key)
+        self.asked: list[set[str]] = []
 
-    def __init__(self, tpm: Tpm) -> None:
-        self._tpm = tpm
-        self.asked: list[dict[HashAlgorithm, tuple[PcrIndex, ...]]] = []
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._tpm, name)
-
-    def quote(self, nonce: bytes, selection: dict[HashAlgorithm, tuple[PcrIndex, ...]]) -> object:
-        self.asked.append(dict(selection))
-        return self._tpm.quote(nonce, selection)
+    def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
+        self.asked.append(set(registers))
+        return super().quote(nonce, registers)
 
 
 @pytest.fixture
@@ -70,9 +65,14 @@ def now(machine: Measured) -> Listed:
     return Listed(binary(machine.records))
 
 
-def attest(machine: Measured, **given: object) -> Evidence:
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm:
-        return make_evidence(tpm, lambda: now(machine), nonce=NONCE, **given)  # type: ignore[arg-type]
+def root(machine: Measured) -> TpmRoot:
+    return TpmRoot(machine.swtpm.tcti, ak=machine.key)
+
+
+def attest(machine: Measured, *, banks: Sequence[HashAlgorithm] = (), **given: Any) -> Evidence[Any]:
+    with root(machine) as rot:
+        rot.use_banks(banks)
+        return make_evidence(rot, lambda: now(machine), nonce=NONCE, **given)
 
 
 def judge(machine: Measured, evidence: Evidence) -> Result:
@@ -108,10 +108,10 @@ def test_a_record_that_is_not_there(machine: Measured) -> None:
 
 def test_a_list_that_names_a_new_register_is_quoted_again(machine: Measured) -> None:
     machine.measure([ng(b"/x", 11), ng(b"/y", 14)])
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm:
-        counting = Counting(tpm)
-        evidence = make_evidence(counting, lambda: now(machine), nonce=NONCE)  # type: ignore[arg-type]
-    assert [asked[SHA256] for asked in counting.asked] == [tuple(range(11)), (*range(12), 14)]
+    with Counting(machine) as counting:
+        evidence = make_evidence(counting, lambda: now(machine), nonce=NONCE)
+    boot = set(map(str, range(11)))
+    assert counting.asked == [boot, boot | {"11", "14"}]
     assert judge(machine, evidence).covered == 3
 
 
@@ -123,18 +123,18 @@ def test_a_list_that_goes_on_naming_new_registers_is_given_up(machine: Measured)
         records.append(ng(b"/x", next(fresh)))
         return Listed(binary(records))
 
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm, pytest.raises(RefusedOperation, match="try again"):
-        make_evidence(tpm, view, nonce=NONCE)
+    with root(machine) as rot, pytest.raises(RefusedOperation, match="try again"):
+        make_evidence(rot, view, nonce=NONCE)
 
 
 def test_a_register_no_tpm_has_is_refused(machine: Measured) -> None:
     machine.records.append(ng(b"/x", 40))
-    with pytest.raises(UsageError, match="no PCR 40"):
+    with pytest.raises(UsageError, match="'40' is no PCR"):
         attest(machine)
 
 
 def test_registers_asked_for_are_quoted_too(machine: Measured) -> None:
-    evidence = attest(machine, registers=[PcrIndex(14), PcrIndex(10)])
+    evidence = attest(machine, registers=["14", "10"])
     assert set(evidence.root.values[SHA256]) == {*range(11), 14}
 
 
@@ -151,10 +151,10 @@ def test_banks(machine: Measured) -> None:
 
 
 def test_a_tpm_with_sha1_alone_is_refused(machine: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm:
-        monkeypatch.setattr(tpm, "banks", lambda: (SHA1,))
+    with root(machine) as rot:
+        monkeypatch.setattr(rot, "banks", lambda: (SHA1,))
         with pytest.raises(UsageError, match="no verifier accepts"):
-            make_evidence(tpm, lambda: now(machine), nonce=NONCE)
+            make_evidence(rot, lambda: now(machine), nonce=NONCE)
 
 
 def test_records_behind_the_quote_are_sent_and_unverified(machine: Measured) -> None:
@@ -164,8 +164,8 @@ def test_records_behind_the_quote_are_sent_and_unverified(machine: Measured) -> 
         machine.measure(programs("/late"))
         return now(machine)
 
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm:
-        evidence = make_evidence(tpm, view, nonce=NONCE)
+    with root(machine) as rot:
+        evidence = make_evidence(rot, view, nonce=NONCE)
     result = judge(machine, evidence)
     assert (result.reasons, result.covered, result.unverified) == ((), 1, 1)
 
@@ -197,8 +197,8 @@ def test_evidence_is_good_while_programs_run(machine: Measured) -> None:
     try:
         for _ in range(5):
             # A bare TPM serves one connection at a time, so the quote and the extends take turns; the view does not.
-            with Tpm(machine.swtpm.tcti, machine.key) as tpm:
-                results.append(judge(machine, make_evidence(tpm, view, nonce=NONCE)))
+            with root(machine) as rot:
+                results.append(judge(machine, make_evidence(rot, view, nonce=NONCE)))
     finally:
         stop.set()
         runner.join()
@@ -229,8 +229,8 @@ def test_registers_that_change_between_reading_and_quoting(machine: Measured, mo
 def test_a_broken_list_is_named_by_record(machine: Measured) -> None:
     machine.measure(programs("/a", "/b"))
     data = binary(machine.records)
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm, pytest.raises(MalformedRecord) as caught:
-        make_evidence(tpm, lambda: Listed(data[:-3]), nonce=NONCE)
+    with root(machine) as rot, pytest.raises(MalformedRecord) as caught:
+        make_evidence(rot, lambda: Listed(data[:-3]), nonce=NONCE)
     assert caught.value.record == 2
 
 
@@ -241,8 +241,8 @@ def test_lists_of_any_bank(machine: Measured, bank: HashAlgorithm) -> None:
     def view() -> Listed:
         return Listed(binary(machine.records, bank.name), ListLayout(bank))
 
-    with Tpm(machine.swtpm.tcti, machine.key) as tpm:
-        evidence = make_evidence(tpm, view, nonce=NONCE, first=0)
+    with root(machine) as rot:
+        evidence = make_evidence(rot, view, nonce=NONCE, first=0)
     assert evidence.log.layout == ListLayout(bank)
     assert judge(machine, evidence).covered == 12
     assert len(list(read_records([evidence.log.records], evidence.log.layout))) == 12

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -17,6 +16,7 @@ from keylime.ima import ast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.real.evmctl import evmctl
 from tests.real.file_kernel import BOOT, FileKernel, seen_names
 from tests.unit.custody_kernel import LAYOUT, record, violation
 
@@ -166,18 +166,6 @@ def test_evmctl_takes_it_for_the_real_thing(drained: tuple[Mounted, bytes], tmp_
     assert evmctl(path, values, tmp_path) == 0
     values[SHA256] = bytes(32)
     assert evmctl(path, values, tmp_path) != 0
-
-
-def evmctl(path: Path, values: dict[HashAlgorithm, bytes], place: Path) -> int:
-    """The status of ``evmctl ima_measurement``, which compares its replay with these values of PCR 10."""
-    program = shutil.which("evmctl")
-    assert program is not None, "evmctl is missing: apt install ima-evm-utils"
-    command = [program, "ima_measurement", "--ignore-violations"]
-    for bank, value in values.items():
-        lines = [f"PCR-{n:02}: {(value if n == 10 else bytes(bank.size)).hex(' ').upper()}\n" for n in range(24)]
-        (place / bank.name).write_text("".join(lines))
-        command += ["--pcrs", f"{bank.name},{place / bank.name}"]
-    return subprocess.run([*command, path], capture_output=True, check=False).returncode
 
 
 @pytest.mark.parametrize("bank", BANKS, ids=lambda bank: bank.name)

@@ -10,12 +10,12 @@ from tests.real.guest_simulator import VECTORS, guest
 
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.cca import parse_cca_token
-from imarium.formats.snp import svsm_report_data
+from imarium.formats.snp import parse_certificate_table, parse_snp_report, svsm_report_data
 from imarium.formats.tdx import parse_tdx_quote
-from imarium.formats.tpm import SignatureScheme
-from imarium.hashes import SHA256, SHA384
+from imarium.formats.tpm import parse_public
+from imarium.hashes import SHA1, SHA256, SHA384
 from imarium.registers import FileRegisters, RegisterReadOnly
-from imarium.rot import KeyKind, RootOfTrust, Tpm, choose_root, load_key, open_root, save_key
+from imarium.rot import EndorsementKind, RootOfTrust, Tpm, choose_root, open_root
 from imarium.rot.snp import SnpRoot
 from imarium.rot.tsm_report import provider_of, request_report
 
@@ -156,28 +156,45 @@ def test_a_realm_is_read_from_its_token_and_cannot_be_extended(
 
 
 def test_a_realm_with_a_device_extends_there(realm: Path) -> None:
-    with open_root(f"cca:{realm / 'measurements'},register=rtmr1,reports={realm / 'report'}") as rot:
-        rot.extend("rtmr1", {SHA384: bytes(48)})
+    with open_root(f"cca:{realm / 'measurements'},register=rem1,reports={realm / 'report'}") as rot:
+        rot.extend("rem1", {SHA256: bytes(32)})
     state = FileRegisters(realm.parent / "state")
-    (register,) = [each for each in state.registers() if each.name == "rtmr1"]
-    assert state.read(register) == SHA384.digest(bytes(96))
+    (register,) = [each for each in state.registers() if each.name == "rem1"]
+    assert state.read(register) == SHA256.digest(bytes(64))
 
 
 def test_an_svsm_tpm_quotes_with_the_report_that_binds_its_key(tmp_path: Path, shared_swtpm: Swtpm) -> None:
     with Tpm(shared_swtpm.tcti) as device:
-        save_key(tmp_path / "ak", device.create_ak(KeyKind(SignatureScheme.ECDSA)))
+        manifest = parse_public(device.endorsement_key(EndorsementKind.RSA_2048).public).area
+    (tmp_path / "state.manifest").write_bytes(manifest)
     with (
         guest(tmp_path, "sev_guest") as mount,
-        SnpRoot(shared_swtpm.tcti, ak=load_key(tmp_path / "ak"), reports=mount / "report") as rot,
+        SnpRoot(shared_swtpm.tcti, reports=mount / "report") as rot,
     ):
+        with pytest.raises(RefusedOperation, match=r"give snp:\.\.\.,ak=DIR"):
+            rot.quote(NONCE)
+        assert rot.use_key(tmp_path / "ak")
+        assert not rot.use_key(tmp_path / "ak")
+        assert (tmp_path / "ak" / "ak.parent").read_text() == "rsa-2048\n", "as the manifest's key is"
         quote = rot.quote(NONCE)
         assert quote.kind == "snp"
-        assert quote.beside["manifest"] == b"the manifest"
-        assert quote.beside["report"] == svsm_report_data(NONCE, b"the manifest")
+        assert quote.beside["manifest"] == manifest
+        assert parse_snp_report(quote.beside["report"]).report_data == svsm_report_data(NONCE, manifest)
+        assert parse_certificate_table(quote.beside["certificates"]).vcek == (tmp_path / "state.vcek").read_bytes()
         assert set(quote.beside) == {"signature", "ak", "report", "certificates", "manifest"}
-        assert set(quote.values["10"]) == set(rot.banks())
+        assert set(quote.values["10"]) == {SHA1, SHA256}
         with pytest.raises(UsageError, match="64 bytes"):
             rot.quote(b"short")
+
+
+def test_a_guest_without_an_svsm_is_told_to_use_its_tpm(tmp_path: Path, shared_swtpm: Swtpm) -> None:
+    (tmp_path / "state.manifest").write_bytes(b"")
+    with (
+        guest(tmp_path, "sev_guest") as mount,
+        SnpRoot(shared_swtpm.tcti, reports=mount / "report") as rot,
+        pytest.raises(MissingComponent, match="no SVSM with a vTPM; use the tpm driver"),
+    ):
+        rot.use_key(tmp_path / "ak")
 
 
 def test_an_snp_driver_elsewhere_says_what_is_there(td: Path) -> None:

@@ -85,7 +85,10 @@ def test_a_quote_is_the_tpms_own_bytes(shared_swtpm: Swtpm, tmp_path: Path) -> N
         assert attest.quote is not None
         assert attest.quote.selection[SHA256] == (PcrIndex(0), PcrIndex(10))
         assert set(made.beside) == {"signature", "ak"}
-        assert made.values == tpm.read(["0", "10"])
+        read = tpm.read(["0", "10"])
+        assert made.values == {pcr: {bank: of[bank] for bank in (SHA1, SHA256)} for pcr, of in read.items()}
+        tpm.use_banks([SHA384])
+        assert tpm.quote(b"nonce", ["0", "10"]).values == {pcr: {SHA384: of[SHA384]} for pcr, of in read.items()}
     with TpmRoot(shared_swtpm.tcti) as tpm, pytest.raises(RefusedOperation, match="imarium rot ak"):
         tpm.quote(b"nonce")
 

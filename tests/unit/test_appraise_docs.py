@@ -8,8 +8,8 @@ DOCUMENT = PROJECT / "docs" / "appraisal.md"
 VERIFIER = PROJECT / "src" / "imarium" / "verifier"
 BUILT = {"evidence_truncated", "evidence_trailing", "evidence_malformed"}
 """Codes that are put together: the fault of a MalformedEvidence."""
-ELSEWHERE = ("cca", "certificates", "cose", "snp", "tdx")
-"""Modules of other roots of trust, which have documents of their own."""
+ELSEWHERE = ("cca", "certificates", "challenge", "cose", "snp", "tdx")
+"""Modules whose codes other documents explain."""
 
 
 def codes_of_the_source() -> set[str]:

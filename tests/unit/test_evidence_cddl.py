@@ -12,7 +12,7 @@ from tests.unit.builders import BANKS, SIZES, binary, ng
 from imarium.formats.evidence import Evidence, ListPart, MalformedEvidence, TpmPart
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import PcrIndex
-from imarium.formats.roots import ROOT_PARTS, CcaPart, RootPart, SoftwarePart, TdxPart, VirtccaPart
+from imarium.formats.roots import ROOT_PARTS, CcaPart, RootPart, SnpPart, SoftwarePart, TdxPart, VirtccaPart
 from imarium.hashes import by_name
 
 CDDL = Path(__file__).parents[2] / "docs" / "evidence.cddl"
@@ -72,12 +72,14 @@ def fits_map(value: Any, body: str) -> bool:
     return all(fits(value[name], kind) for name, kind in (needed | optional).items() if name in value)
 
 
+SNP = SnpPart(SAMPLE.root, b"report", b"manifest", b"")
 ROOTS: list[RootPart] = [
     SAMPLE.root,
     TdxPart(b"quote"),
     TdxPart(b"quote", b"log"),
     CcaPart(b"token"),
     VirtccaPart(b"token"),
+    SNP,
     SoftwarePart(b"statement", b"signature", b"key"),
 ]
 
@@ -107,6 +109,13 @@ def test_every_kind_is_tried() -> None:
         (TdxPart(b""), "values", {}),
         (CcaPart(b""), "token", bytes(16385)),
         (CcaPart(b""), "kind", "snp"),
+        (SNP, "report", bytes(1185)),
+        (SNP, "manifest", bytes(4097)),
+        (SNP, "certificates", bytes(65537)),
+        (SNP, "quote", bytes(4097)),
+        (SNP, "values", {}),
+        (SNP, "kind", "tpm"),
+        (SNP, "more", b""),
         (VirtccaPart(b""), "key", b""),
         (SoftwarePart(b"", b"", b""), "statement", bytes(65537)),
         (SoftwarePart(b"", b"", b""), "signature", bytes(4097)),

@@ -5,21 +5,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.unit.builders import Made, binary, ng
 from tests.unit.guest_builders import BOUND, NONCE, Td, aggregate_record
 from tests.unit.tdx_builders import NOW
 
-from imarium.attester import make_native_evidence
+from imarium.attester import make_evidence
 from imarium.errors import UsageError
 from imarium.formats.records import ListLayout
 from imarium.formats.roots import SoftwarePart
 from imarium.formats.tdx import RtmrIndex
 from imarium.hashes import SHA384
 from imarium.registers import MemoryRegisters
-from imarium.rot.protocol import NativeQuote
+from imarium.rot.protocol import NativeQuote, RootOfTrust
 from imarium.rot.software import SoftwareRoot
 from imarium.rot.tdx import TdxRoot
 from imarium.verifier import SoftwareTrust, TdxTrust, appraise
@@ -47,8 +47,8 @@ def test_a_software_root(tmp_path: Path) -> None:
     with SoftwareRoot(tmp_path / "registers") as rot:
         rot.init()
         anchor(rot, log[:2])
-        given = make_native_evidence(rot, lambda: View(log), nonce=NONCE)
-        later = make_native_evidence(rot, lambda: View(log), nonce=NONCE, first=2)
+        given = make_evidence(rot, lambda: View(log), nonce=NONCE)
+        later = make_evidence(rot, lambda: View(log), nonce=NONCE, first=2)
     assert isinstance(given.root, SoftwarePart)
     trust = [SoftwareTrust(given.root.key)]
     result = appraise(given.encode(), nonce=NONCE, trust=trust)
@@ -72,20 +72,20 @@ def test_a_td(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         anchor(rot, log)
         asked: list[bytes] = []
 
-        def quote(nonce: bytes) -> NativeQuote:
+        def quote(nonce: bytes, registers: list[str]) -> NativeQuote:
+            assert registers == ["rtmr2"]
             asked.append(nonce)
             assert rot.read(("rtmr2",))["rtmr2"][SHA384] == td.after(log)
             return NativeQuote("tdx", td.quote(log, bound=nonce))
 
         monkeypatch.setattr(rot, "quote", quote)
-        given = make_native_evidence(rot, lambda: View(log), nonce=NONCE)
+        given = make_evidence(rot, lambda: View(log), nonce=NONCE)
     assert asked == [BOUND] == [hashlib.sha512(NONCE).digest()]
     trust = TdxTrust(td.platform.collateral(), NOW, td.platform.root_der, initial={RtmrIndex(2): td.before[2]})
     result = appraise(given.encode(), nonce=NONCE, trust=[trust])
     assert (result.reasons, result.covered) == ((), 3)
 
 
-@pytest.mark.parametrize("kind", ["tpm", "snp", "none"])
-def test_kinds_it_cannot_make(kind: str) -> None:
-    with pytest.raises(UsageError, match="of kind tdx, cca, virtcca, software"):
-        make_native_evidence(SimpleNamespace(kind=kind), lambda: View([]), nonce=NONCE)
+def test_a_kind_that_evidence_has_not() -> None:
+    with pytest.raises(UsageError, match="of kind tpm, tdx, cca, virtcca, snp, software, not tsm"):
+        make_evidence(cast("RootOfTrust", SimpleNamespace(kind="tsm")), lambda: View([]), nonce=NONCE)

@@ -163,10 +163,10 @@ def test_the_built_in_policies() -> None:
     assert tcb.match(event(subject=USER)) is None
     assert tcb.match(event()) == Action()
     assert tcb.match(event(Hook.BPRM_CHECK, Access.EXEC, USER)) == Action()
-    assert tcb.measures(Hook.BPRM_CHECK)
-    assert not tcb.asks_for_subject(Hook.BPRM_CHECK)
-    assert tcb.asks_for_subject(Hook.FILE_CHECK)
-    assert not tcb.measures(Hook.KEY_CHECK)
+    assert not any(rule.asks_for_subject for rule in tcb.relevant(Hook.BPRM_CHECK, Access.EXEC))
+    assert any(rule.asks_for_subject for rule in tcb.relevant(Hook.FILE_CHECK, Access.READ))
+    assert tcb.relevant(Hook.FILE_CHECK, Access.WRITE) == ()
+    assert tcb.relevant(Hook.KEY_CHECK, Access.NONE) == ()
     with pytest.raises(UsageError, match="appraise_tcb"):
         builtin_policy(["appraise_tcb"])
 

@@ -3,20 +3,37 @@
 import hashlib
 import re
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.cca_builders import NOW, certificate, vector
+from tests.unit.snp_builders import (
+    ARK,
+    ARK_CERTIFICATE,
+    ASK,
+    ASK_CERTIFICATE,
+    POLICY,
+    TURIN,
+    TURIN_CHAIN,
+    TURIN_VCEK,
+    VCEK,
+    VCEK_CHAIN,
+    VLEK,
+    VLEK_CHAIN,
+    certified,
+    ecc_ek,
+    ek,
+    ia5,
+    integer,
+)
+from tests.unit.snp_reports import CHIP, DATA, OTHER, TCB, Report, certificate_table
 
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.snp import (
@@ -24,100 +41,19 @@ from imarium.formats.snp import (
     ECC_P256_EK_SIZE,
     RSA_2048_EK_SIZE,
     VTPM_SERVICE,
+    CertificateTable,
     FirmwareVersion,
     GuestPolicy,
     PlatformInfo,
     SigningKey,
     TcbVersion,
+    parse_certificate_table,
     parse_key_extensions,
     parse_snp_report,
     svsm_report_data,
 )
 from imarium.verifier.certificates import CertifiedKey, load_certificate
 from imarium.verifier.snp import SnpPolicy, SvsmEvidence, check_snp, check_svsm_vtpm
-
-ARK, ASK = (rsa.generate_private_key(65537, 4096) for _ in range(2))
-LEAF, OTHER = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
-CHIP = bytes(range(1, 65))
-MEASUREMENT = b"\x99" * 48
-POLICY = SnpPolicy(frozenset({MEASUREMENT}))
-DATA = bytes(range(64))
-TCB = struct.pack("<BB4xBB", 3, 0, 8, 0x73)
-TURIN = struct.pack("<BBBB3xB", 1, 2, 3, 4, 5)
-
-
-def integer(number: int) -> bytes:
-    return b"\x02\x01" + bytes([number]) if number < 128 else b"\x02\x02\x00" + bytes([number])
-
-
-def ia5(text: str) -> bytes:
-    return b"\x16" + bytes([len(text)]) + text.encode()
-
-
-VCEK: dict[str, bytes] = {
-    "1": integer(0),
-    "2": ia5("Milan-B0"),
-    "3.1": integer(3),
-    "3.2": integer(0),
-    "3.3": integer(8),
-    "3.8": integer(0x73),
-    "4": CHIP,
-}
-VLEK: dict[str, bytes] = {key: value for key, value in VCEK.items() if key != "4"} | {"5": ia5("CN=cloud")}
-TURIN_VCEK = VCEK | {"2": ia5("Turin"), "3.9": integer(1), "3.1": integer(2), "3.2": integer(3), "3.3": integer(4)}
-TURIN_VCEK |= {"3.8": integer(5), "4": CHIP[:8]}
-
-
-def extensions(values: dict[str, bytes]) -> tuple[x509.UnrecognizedExtension, ...]:
-    return tuple(
-        x509.UnrecognizedExtension(x509.ObjectIdentifier(AMD_ARC + name), value) for name, value in values.items()
-    )
-
-
-ARK_CERTIFICATE = certificate(ARK, "ARK-Milan", ca=True, pss=True)
-ASK_CERTIFICATE = certificate(ASK, "SEV-Milan", ARK, "ARK-Milan", ca=True, path_length=0, pss=True)
-
-
-def certified(values: dict[str, bytes], key: Any = LEAF, **changes: Any) -> CertifiedKey:
-    leaf = certificate(key, "SEV-VCEK", ASK, "SEV-Milan", extensions=extensions(values), pss=True)
-    return replace(CertifiedKey(leaf, (ASK_CERTIFICATE,), ARK_CERTIFICATE, NOW), **changes)
-
-
-VCEK_CHAIN, VLEK_CHAIN, TURIN_CHAIN = certified(VCEK), certified(VLEK), certified(TURIN_VCEK)
-
-
-@dataclass
-class Report:
-    """A report made here; its parts can be changed before it is signed."""
-
-    version: int = 3
-    key: int = 0
-    tcb: bytes = TCB
-    family: int = 0x19
-    chip: bytes = CHIP
-    data: bytes = DATA
-    policy: int = 0x30000
-    vmpl: int = 0
-
-    def bytes(self, signer: Any = LEAF, patch: dict[int, bytes] | None = None) -> bytes:
-        body = bytearray(0x2A0)
-        fields: dict[int, bytes] = {
-            0x00: struct.pack("<IIQ", self.version, 4, self.policy),
-            0x30: struct.pack("<II", self.vmpl, 1),
-            0x38: self.tcb,
-            0x40: struct.pack("<QI", 1, self.key << 2),
-            0x50: self.data,
-            0x90: MEASUREMENT,
-            0x180: self.tcb,
-            0x188: bytes([self.family, 1, 1]) if self.version >= 3 else b"",
-            0x1A0: self.chip,
-            0x1E0: self.tcb,
-            0x1F0: self.tcb,
-        }
-        for at, value in [*fields.items(), *(patch or {}).items()]:
-            body[at : at + len(value)] = value
-        r, s = decode_dss_signature(signer.sign(bytes(body), ec.ECDSA(hashes.SHA384())))
-        return bytes(body) + r.to_bytes(72, "little") + s.to_bytes(72, "little") + bytes(368)
 
 
 def codes(report: bytes, chain: CertifiedKey = VCEK_CHAIN, data: bytes = DATA, policy: SnpPolicy = POLICY) -> list[str]:
@@ -189,7 +125,7 @@ class TestRealReports:
             assert (named.product, named.csp_id) == (product, csp)
             assert (named.hardware_id is None) == (csp is not None)
 
-    def test_every_signed_byte_counts(self):
+    def test_every_bit_counts(self):
         raw = vector("snp/test-report.bin")
         report = parse_snp_report(raw)
         chain = CertifiedKey(vector("snp/test-vcek.der"), (), ARK_CERTIFICATE, NOW)
@@ -200,7 +136,7 @@ class TestRealReports:
             return {reason.code for reason in check.reasons}
 
         assert found(raw) == {"certificate_invalid"}
-        for bit in range(0, 8 * len(raw), 5):
+        for bit in range(8 * len(raw)):
             bad = bytearray(raw)
             bad[bit // 8] ^= 1 << bit % 8
             assert found(bytes(bad)) & {"signature_invalid", "snp_malformed"}, bit
@@ -458,21 +394,6 @@ class TestChains:
         codes(REPORT, CertifiedKey(chain[0], (chain[1],), chain[2], NOW))
 
 
-def sized(data: bytes) -> bytes:
-    return struct.pack(">H", len(data)) + data
-
-
-def ek(attributes: int = 0x000300B2, policy: bytes = b"\x0b" * 32, symmetric: bytes = b"\0\6\0\x80\0\x43") -> bytes:
-    """The TPMT_PUBLIC of the default RSA 2048 template (L-1)."""
-    area = struct.pack(">HHI", 1, 0x0B, attributes) + sized(policy) + symmetric + struct.pack(">HHI", 0x10, 2048, 0)
-    return area + sized(b"\x80" + b"\x01" * 255)
-
-
-def ecc_ek() -> bytes:
-    area = struct.pack(">HHI", 0x23, 0x0B, 0x000300B2) + sized(b"\x0b" * 32) + b"\0\6\0\x80\0\x43"
-    return area + struct.pack(">HHH", 0x10, 3, 0x10) + sized(b"\1" * 32) + sized(b"\3" * 32)
-
-
 class TestSvsm:
     def evidence(self, manifest: bytes, nonce: bytes = DATA, **changes: Any) -> SvsmEvidence:
         report = Report(data=hashlib.sha512(nonce + manifest).digest()).bytes()
@@ -539,6 +460,39 @@ class TestSvsm:
 
     def test_a_report_that_is_none(self):
         assert self.codes(self.evidence(ek(), report=b"")) == ["snp_malformed"]
+
+
+class TestTable:
+    def test_a_hosts_table(self):
+        table = parse_certificate_table(certificate_table(ark=b"root", vcek=b"leaf", ask=b"issuer"))
+        assert table == CertificateTable(vcek=b"leaf", issuer=b"issuer")
+        assert parse_certificate_table(certificate_table(vlek=b"leaf")) == CertificateTable(vlek=b"leaf")
+        assert parse_certificate_table(b"") == parse_certificate_table(bytes(24)) == CertificateTable()
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            bytes(23),
+            b"\1" * 24,
+            b"\1" * 16 + struct.pack("<II", 48, 1) + bytes(24),
+            b"\1" * 16 + struct.pack("<II", 0, 1) + bytes(24),
+            b"\1" * 16 + struct.pack("<II", 47, 0xFFFFFFFF) + bytes(24),
+            2 * (b"\1" * 16 + struct.pack("<II", 72, 0)) + bytes(24),
+            b"".join(bytes([n]) * 16 + struct.pack("<II", 960, 0) for n in range(1, 40)) + bytes(24),
+            bytes(65537),
+        ],
+        ids=range(8),
+    )
+    def test_tables_that_are_none(self, data):
+        with pytest.raises(MalformedInput, match="SNP certificate table"):
+            parse_certificate_table(data)
+
+    @given(st.binary(max_size=200))
+    def test_any_bytes_are_read_or_refused(self, data):
+        try:
+            parse_certificate_table(data)
+        except MalformedInput as error:
+            assert "\n" not in str(error)
 
 
 def test_the_page_names_every_code():

@@ -23,6 +23,7 @@ from imarium.formats.tpm import (
     RsaKey,
     RsaSignature,
     SignatureScheme,
+    StorageCipher,
     parse_attest,
     parse_public,
     parse_public_area,
@@ -120,14 +121,14 @@ def test_public_areas_of_both_kinds_parse() -> None:
     assert ecc.key == EccKey(EccCurve.P256, b"\x01" * 32, b"\x02" * 32)
     assert ecc.attributes & ObjectAttributes.RESTRICTED
     assert ecc.scheme is not None
-    assert (ecc.scheme.scheme, ecc.scheme.hash, ecc.storage) == (SignatureScheme.ECDSA, SHA256, False)
+    assert (ecc.scheme.scheme, ecc.scheme.hash, ecc.storage) == (SignatureScheme.ECDSA, SHA256, None)
     assert ecc.name == b"\x00\x0b" + SHA256.digest(ecc_area())
     assert parse_public(sized(ecc_area())) == ecc
     rsa = parse_public_area(rsa_area())
     assert rsa.key == RsaKey(2048, 65537, b"\xff" * 256)
     assert rsa.auth_policy == b"\x07" * 32
     ek = parse_public_area(rsa_area(EK, symmetric=bytes.fromhex("000600800043"), scheme=b"\x00\x10"))
-    assert ek.storage
+    assert ek.storage == StorageCipher("AES", 128)
     assert ek.scheme is None
 
 

@@ -19,7 +19,7 @@ from imarium.custody.machine import boot_id, registers_of
 from imarium.formats.registers import IMA_PCR
 from imarium.formats.tpm import parse_public
 from imarium.hashes import SHA1, SHA256
-from imarium.rot import Tpm, load_key
+from imarium.rot import TpmRoot, load_key
 from imarium.securityfs import ImaDirectory
 from imarium.verifier import TpmTrust, VerifierState, appraise
 
@@ -116,8 +116,8 @@ def ahead(nonce: str) -> None:
             run_program(name)
         return view()
 
-    with Tpm(None, load_key(STORE / "ak")) as tpm:
-        evidence = make_evidence(tpm, later, nonce=bytes.fromhex(nonce))
+    with TpmRoot(ak=load_key(STORE / "ak")) as rot:
+        evidence = make_evidence(rot, later, nonce=bytes.fromhex(nonce))
     (SHARED / "evidence-3.cbor").write_bytes(evidence.encode())
 
 

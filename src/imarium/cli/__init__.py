@@ -18,7 +18,7 @@ from imarium.errors import ImariumError, MissingComponent
 
 __all__ = ["app", "main"]
 
-_COMMANDS = ("replay", "show", "rot", "registers", "keep", "log", "attest", "verify")
+_COMMANDS = ("replay", "show", "rot", "registers", "keep", "log", "attest", "challenge", "verify", "engine", "demo")
 """Each is a module here with a function of its name, or with an ``app`` that has commands of its own."""
 
 

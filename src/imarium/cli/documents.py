@@ -3,14 +3,23 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 
-__all__ = ["is_there", "read_bytes", "read_json", "read_text", "replace_json", "write_atomically", "write_json"]
+__all__ = [
+    "is_there",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "replace_json",
+    "write_atomically",
+    "write_files",
+    "write_json",
+]
 
 MAX_DOCUMENT = 1 << 24
 """Largest document read whole, in bytes."""
@@ -92,3 +101,13 @@ def _directory_locked(directory: Path) -> Iterator[None]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file's content so that a crash leaves the old one or the new one. Raises MissingComponent."""
     durable.replace_file(path, data)
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Replace files of a directory, which is made where it is not there. Raises MissingComponent."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MissingComponent(f"cannot make {directory}: {error.strerror}") from error
+    for name, content in files.items():
+        write_atomically(directory / name, content)

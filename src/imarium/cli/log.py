@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from imarium.cli.log_care import check, retain_logs
 from imarium.cli.log_mount import mount
 from imarium.cli.options import Json, Output, StoreDirectory
 from imarium.cli.output import byte_output, console, emit_json
@@ -19,6 +20,8 @@ __all__ = ["app"]
 
 app = typer.Typer(help="What custody holds.", no_args_is_help=True)
 app.command()(mount)
+app.command()(check)
+app.command("retain")(retain_logs)
 
 LogOption = Annotated[int | None, typer.Option("--log", metavar="NUMBER", min=0, help="Which log [default: newest].")]
 FirstOption = Annotated[int, typer.Option("--from", metavar="N", min=0, help="Begin with record N, counted from 0.")]
@@ -120,7 +123,7 @@ def _store(path: Path | None) -> Store:
 def _summary(log: Log) -> dict[str, object]:
     return {
         "log": log.number,
-        "list": str(log.list_path),
+        "list": str(log.stored_path),
         "begun": log.meta.created,
         "boot_id": log.boot_id,
         "start": log.meta.start,

@@ -1,6 +1,6 @@
 """Options that several commands share, and what their texts mean."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,9 @@ __all__ = [
     "Banks",
     "Json",
     "Output",
+    "RegisterNames",
     "Registers",
+    "Rot",
     "SourceDirectory",
     "StoreDirectory",
     "Tcti",
@@ -42,6 +44,13 @@ Tcti = Annotated[
 Registers = Annotated[
     list[int] | None, typer.Option("--register", "-r", metavar="N", help="A register; may be repeated.")
 ]
+RegisterNames = Annotated[
+    list[str] | None, typer.Option("--register", "-r", metavar="NAME", help="A register; may be repeated.")
+]
+Rot = Annotated[
+    str | None,
+    typer.Option("--rot", metavar="NAME", help="A root of trust, such as tdx or software:FILE; see imarium rot list."),
+]
 Banks = Annotated[list[str] | None, typer.Option("--bank", metavar="ALG", help="A bank; may be repeated.")]
 StoreDirectory = Annotated[
     Path | None,
@@ -61,12 +70,13 @@ def hex_bytes(name: str, text: str) -> bytes:
         raise UsageError(f"{name} {text!r} is not hexadecimal") from None
 
 
-def register_numbers(numbers: Collection[int] | None) -> list[PcrIndex]:
+def register_numbers(numbers: Iterable[int] | None) -> list[PcrIndex]:
     """The PCRs an option names. Raises UsageError."""
-    for number in numbers or ():
+    found = [PcrIndex(number) for number in numbers or ()]
+    for number in found:
         if not 0 <= number < PCRS:
             raise UsageError(f"there is no register {number}; a TPM has 0 to {PCRS - 1}")
-    return [PcrIndex(number) for number in numbers or ()]
+    return found
 
 
 def named_banks(names: Collection[str] | None) -> list[HashAlgorithm]:

@@ -1,15 +1,25 @@
-"""Roots of trust by name, for ``imarium rot``: what each driver has to say, and registers read and extended."""
+"""Roots of trust by name, for ``imarium rot``: what each driver has to say, registers read, extended and quoted."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.errors import ImariumError, UsageError
 from imarium.hashes import HashAlgorithm
-from imarium.registers import discover
-from imarium.rot import CountsUpdates, Driver, RootOfTrust, TpmRoot, Values, drivers, open_root
+from imarium.rot import (
+    CountsUpdates,
+    Driver,
+    HasCaveat,
+    HasUnknownBanks,
+    KeyedQuotes,
+    RootOfTrust,
+    Values,
+    drivers,
+    open_root,
+)
 
-__all__ = ["extend_root", "list_roots", "read_root"]
+__all__ = ["extend_root", "list_roots", "prepare_quotes", "quote_root", "read_root", "tell_caveat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ def _probe(driver: Driver, tcti: str | None) -> _Probed:
         "available": False,
         "detail": None,
     }
-    argument = {"tpm": tcti or "", "tsm": next(iter(discover()), "")}.get(driver.name, "")
+    argument = tcti or "" if driver.by_tcti else driver.present()
     try:
         with open_root(f"{driver.name}:{argument}", [driver]) as root:
             document |= _opened(root)
@@ -68,8 +78,8 @@ def _opened(root: RootOfTrust) -> dict[str, object]:
         "extensible": bool(default) and all(register.extensible for register in default),
         "banks": [bank.name for bank in root.banks()],
     }
-    if isinstance(root, TpmRoot):
-        found["unknown_banks"] = [f"tpm_alg_{identifier:x}" for identifier in root.device.unknown_banks()]
+    if isinstance(root, HasUnknownBanks):
+        found["unknown_banks"] = list(root.unknown_banks())
     return found
 
 
@@ -95,8 +105,48 @@ def extend_root(name: str, register: str, digests: Mapping[HashAlgorithm, bytes]
         values = root.read([register])
         counter = _counter(root)
     _show(values, counter, json=json)
-    if root.kind == "software":
-        progress_console().print("registers of the software root of trust prove nothing", markup=False)
+    tell_caveat(root)
+
+
+def quote_root(
+    name: str, nonce: bytes, registers: Collection[str], banks: Collection[HashAlgorithm], ak: Path | None
+) -> tuple[dict[str, object], dict[str, bytes]]:
+    """Have a root of trust quote: a JSON document, and the files it is written as."""
+    with open_root(name) as root:
+        prepare_quotes(root, ak, banks)
+        made = root.quote(nonce, tuple(registers))
+        tell_caveat(root)
+    values = {key: {bank.name: value.hex() for bank, value in of.items()} for key, of in made.values.items()}
+    beside = {part: data.hex() for part, data in made.beside.items()}
+    document: dict[str, object] = {
+        "kind": made.kind,
+        "statement": made.statement.hex(),
+        "beside": beside,
+        "registers": values,
+    }
+    text = "".join(f"{key}:{bank} {value}\n" for key, of in values.items() for bank, value in of.items())
+    return document, {"statement": made.statement, **made.beside, "registers.txt": text.encode()}
+
+
+def prepare_quotes(root: RootOfTrust, key: Path | None, banks: Collection[HashAlgorithm]) -> None:
+    """Tell a root of trust the key and the banks to quote with, and make the key where it is not there.
+
+    Raises UsageError where one is given that this root of trust has no use for.
+    """
+    if isinstance(root, KeyedQuotes):
+        root.use_banks(banks)
+        if key is not None and root.use_key(key):
+            said = f"made an attestation key; verifiers need {key / 'ak.pub'}"
+            progress_console().print(said, soft_wrap=True, markup=False)
+    elif key is not None or banks:
+        option = "--bank" if banks else "--ak"
+        raise UsageError(f"{root.name} quotes with its own key, in all its banks; leave out {option}")
+
+
+def tell_caveat(root: RootOfTrust) -> None:
+    """Say on standard error what everyone who uses this root of trust has to know."""
+    if isinstance(root, HasCaveat):
+        progress_console().print(root.caveat, markup=False, soft_wrap=True)
 
 
 def _counter(root: RootOfTrust) -> dict[str, int]:

@@ -1,8 +1,5 @@
 """``imarium rot``: the roots of trust of this machine."""
 
-import enum
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,46 +7,25 @@ import typer
 
 from imarium import hashes
 from imarium.cli.bridge import bridge
-from imarium.cli.documents import read_bytes, write_atomically
-from imarium.cli.options import PCRS, Banks, Json, Registers, Tcti, hex_bytes, named_banks, register_numbers
+from imarium.cli.documents import write_files
+from imarium.cli.options import PCRS, Banks, Json, RegisterNames, Rot, Tcti, hex_bytes, named_banks, register_numbers
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.cli.roots import extend_root, list_roots, read_root
-from imarium.errors import MissingComponent, RefusedOperation, UsageError
+from imarium.cli.roots import extend_root, list_roots, quote_root, read_root
+from imarium.cli.tpm_keys import EndorsementAuth, ak, ek, read_auth
+from imarium.errors import UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
-from imarium.formats.tpm import EccKey, PcrValues, SignatureScheme, parse_public
+from imarium.formats.tpm import PcrValues, parse_public
 from imarium.hashes import HashAlgorithm
-from imarium.rot import EndorsementKind, KeyKind, StoredKey, Tpm, holds_key, load_key, read_sysfs, save_key
+from imarium.rot import Tpm, load_key, read_sysfs
 
 __all__ = ["app"]
 
 app = typer.Typer(help="List, read, extend and quote roots of trust.", no_args_is_help=True, rich_markup_mode=None)
 app.command()(bridge)
+app.command()(ak)
+app.command()(ek)
 
 _EVERY_PCR = tuple(PcrIndex(index) for index in range(PCRS))
-_MAX_AUTH = 64
-
-EndorsementAuth = Annotated[
-    Path | None,
-    typer.Option("--endorsement-auth", metavar="FILE", help="Holds the endorsement hierarchy's authorisation value."),
-]
-Names = Annotated[
-    list[str] | None, typer.Option("--register", "-r", metavar="NAME", help="A register; may be repeated.")
-]
-Rot = Annotated[
-    str | None,
-    typer.Option("--rot", metavar="NAME", help="A root of trust, such as tdx or software:FILE; see imarium rot list."),
-]
-
-
-class _Key(enum.StrEnum):
-    ecc = "ecc"
-    rsa = "rsa"
-
-
-class _Scheme(enum.StrEnum):
-    ecdsa = "ecdsa"
-    rsassa = "rsassa"
-    rsapss = "rsapss"
 
 
 @app.command("list")
@@ -60,7 +36,7 @@ def list_(tcti: Tcti = None, json: Json = False) -> None:
 
 @app.command()
 def read(
-    register: Names = None,
+    register: RegisterNames = None,
     bank: Banks = None,
     rot: Rot = None,
     tcti: Tcti = None,
@@ -76,7 +52,7 @@ def read(
             raise UsageError("--sysfs reads a TPM's files; leave out --rot or --sysfs")
         read_root(rot, register or (), banks, json=json)
         return
-    registers = register_numbers([_number(name) for name in register or ()]) or None
+    registers = register_numbers(map(_number, register or ())) or None
     document: dict[str, object] = {}
     if sysfs is not None:
         shown = read_sysfs(sysfs, registers)
@@ -126,136 +102,66 @@ def extend(
 @app.command()
 def quote(
     nonce: Annotated[str, typer.Option("--nonce", metavar="HEX", help="What the verifier gave, bound as it is.")],
-    ak: Annotated[Path, typer.Option("--ak", metavar="DIR", help="The attestation key, made by imarium rot ak.")],
+    key: Annotated[
+        Path | None, typer.Option("--ak", metavar="DIR", help="A TPM's attestation key, made by imarium rot ak.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write the quote's files into DIR.")
     ] = None,
-    register: Registers = None,
+    register: RegisterNames = None,
     bank: Banks = None,
+    rot: Rot = None,
     tcti: Tcti = None,
     endorsement_auth: EndorsementAuth = None,
     json: Json = False,
 ) -> None:
-    """Have the TPM sign the values of registers, by default register 10 in all banks.
+    """Have a root of trust sign the values of registers: the TPM, or that of --rot.
 
-    DIR then has quote.msg (TPMS_ATTEST), quote.sig (TPMT_SIGNATURE), ak.pub (TPM2B_PUBLIC) and pcrs.txt.
+    By default of the TPM's register 10 in all banks; DIR then has quote.msg (TPMS_ATTEST), quote.sig (TPMT_SIGNATURE),
+    ak.pub (TPM2B_PUBLIC) and pcrs.txt. With --rot, DIR has statement, which is what the device gave, registers.txt, and
+    what belongs to it, such as signature or event_log.
     """
     bound = hex_bytes("--nonce", nonce)
     if output is None and not json:
         raise UsageError("the quote needs a place: give -o DIR, or --json")
-    registers = tuple(sorted(set(register_numbers(register)))) or (IMA_PCR,)
-    with Tpm(tcti, load_key(ak), endorsement_auth=_auth(endorsement_auth)) as tpm:
-        made = tpm.quote(bound, dict.fromkeys(named_banks(bank) or tpm.banks(), registers))
-    name = parse_public(made.ak).name
-    if output is not None:
-        _write_files(
-            output,
-            {
-                "quote.msg": made.attest,
-                "quote.sig": made.signature,
-                "ak.pub": made.ak,
-                "pcrs.txt": _as_pcrread(made.values).encode(),
-            },
-        )
-    if json:
-        emit_json(
-            {
-                "attest": made.attest.hex(),
-                "signature": made.signature.hex(),
-                "ak": made.ak.hex(),
-                "ak_name": name.hex(),
-                "registers": _by_register(made.values),
-                "directory": None if output is None else str(output),
-            }
-        )
-    else:
-        console().print(f"quoted into {output} by {name.hex()}", markup=False)
-
-
-@app.command()
-def ak(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the key is kept.")],
-    key: Annotated[_Key | None, typer.Option("--key", help="ECC P-256 (default) or RSA 2048.")] = None,
-    scheme: Annotated[_Scheme | None, typer.Option("--scheme", help="ecdsa; for RSA rsassa (default), rsapss.")] = None,
-    persistent: Annotated[
-        str | None,
-        typer.Option("--persistent", metavar="HANDLE", help="Store it in the TPM at HANDLE, such as 0x81010002."),
-    ] = None,
-    parent: Annotated[
-        _Key | None, typer.Option("--parent", help="The endorsement key it is made under; by default ECC.")
-    ] = None,
-    tcti: Tcti = None,
-    endorsement_auth: EndorsementAuth = None,
-    owner_auth: Annotated[
-        Path | None, typer.Option("--owner-auth", metavar="FILE", help="Holds the owner's authorisation value.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Show the attestation key in DIR, or make a new one there, and print its Name."""
-    created = not holds_key(directory)
-    if created:
-        handle = None if persistent is None else _handle(persistent)
-        above = EndorsementKind.RSA_2048 if parent is _Key.rsa else EndorsementKind.ECC_P256
-        kind = _kind(key, scheme)
-        _check_place(directory)
-        with Tpm(tcti, endorsement_auth=_auth(endorsement_auth), owner_auth=_auth(owner_auth)) as tpm:
-            stored = tpm.create_ak(kind, above, persistent=handle)
-        save_key(directory, stored)
-    elif (key, scheme, persistent, parent) != (None, None, None, None):
-        raise RefusedOperation(f"{directory} holds a key already; choose another directory for a new one")
-    else:
-        stored = load_key(directory)
-    _show_key(directory, stored, created=created, json=json)
-
-
-def _show_key(directory: Path, stored: StoredKey, *, created: bool, json: bool) -> None:
-    public = parse_public(stored.public)
-    scheme = None if public.scheme is None else public.scheme.scheme.name.lower()
-    handle = None if stored.handle is None else f"{stored.handle:#010x}"
-    if json:
-        emit_json(
-            {
-                "name": public.name.hex(),
-                "public": stored.public.hex(),
-                "key": "ecc" if isinstance(public.key, EccKey) else "rsa",
-                "scheme": scheme,
-                "handle": handle,
-                "directory": str(directory),
-                "created": created,
-            }
-        )
+    if rot is not None:
+        if endorsement_auth is not None:
+            raise UsageError("--endorsement-auth is for the TPM; leave out --rot or --endorsement-auth")
+        document, files = quote_root(rot, bound, register or (), named_banks(bank), key)
+        _hand_out(document, files, output, f"quoted into {output}", json=json)
         return
-    place = f"in the TPM at {handle}" if handle else f"kept in {directory}"
-    console().print(f"{public.name.hex()}\n{scheme} key, {place}; verifiers need {directory / 'ak.pub'}", markup=False)
+    if key is None:
+        raise UsageError("a TPM quotes with an attestation key; give --ak DIR, made by imarium rot ak DIR")
+    registers = tuple(sorted(set(register_numbers(map(_number, register or ()))))) or (IMA_PCR,)
+    with Tpm(tcti, load_key(key), endorsement_auth=read_auth(endorsement_auth)) as tpm:
+        made = tpm.quote(bound, dict.fromkeys(named_banks(bank) or tpm.banks(), registers))
+    name = parse_public(made.ak).name.hex()
+    document = {
+        "attest": made.attest.hex(),
+        "signature": made.signature.hex(),
+        "ak": made.ak.hex(),
+        "ak_name": name,
+        "registers": _by_register(made.values),
+    }
+    files = {
+        "quote.msg": made.attest,
+        "quote.sig": made.signature,
+        "ak.pub": made.ak,
+        "pcrs.txt": _as_pcrread(made.values).encode(),
+    }
+    _hand_out(document, files, output, f"quoted into {output} by {name}", json=json)
 
 
-def _kind(key: _Key | None, scheme: _Scheme | None) -> KeyKind:
-    wants_rsa = key is _Key.rsa or (key is None and scheme in (_Scheme.rsassa, _Scheme.rsapss))
-    chosen = scheme or (_Scheme.rsassa if wants_rsa else _Scheme.ecdsa)
-    kind = KeyKind(SignatureScheme[chosen.upper()])
-    if kind.rsa != wants_rsa:
-        raise UsageError(
-            f"an {'RSA' if wants_rsa else 'ECC'} key cannot sign {chosen}; choose another --key or --scheme"
-        )
-    return kind
-
-
-def _check_place(directory: Path) -> None:
-    """A key made persistent and then not saved would be stranded in the TPM."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise RefusedOperation(f"{directory} is there already and not an empty directory; choose another")
-    if not directory.absolute().parent.is_dir():
-        raise MissingComponent(f"{directory.absolute().parent} is not there; make it first")
-
-
-def _handle(text: str) -> int:
-    if re.fullmatch(r"0x[0-9A-Fa-f]{1,8}", text) is None:
-        raise UsageError(f"{text!r} is not a handle; give one such as 0x81010002")
-    return int(text, 16)
-
-
-def _auth(path: Path | None) -> bytes:
-    return b"" if path is None else read_bytes(path, _MAX_AUTH + 1).removesuffix(b"\n")
+def _hand_out(
+    document: dict[str, object], files: dict[str, bytes], output: Path | None, said: str, *, json: bool
+) -> None:
+    """Write a quote's files where wanted, and print its document, or what was done."""
+    if output is not None:
+        write_files(output, files)
+    if json:
+        emit_json(document | {"directory": None if output is None else str(output)})
+    else:
+        console().print(said, markup=False)
 
 
 def _digest(text: str) -> tuple[HashAlgorithm, bytes]:
@@ -285,12 +191,3 @@ def _as_pcrread(values: PcrValues) -> str:
         lines.append(f"  {bank.name}:")
         lines += [f"    {index:<2}: 0x{of_bank[index].hex().upper()}" for index in sorted(of_bank)]
     return "\n".join(lines) + "\n"
-
-
-def _write_files(directory: Path, files: Mapping[str, bytes]) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MissingComponent(f"cannot make {directory}: {error.strerror}") from error
-    for name, content in files.items():
-        write_atomically(directory / name, content)

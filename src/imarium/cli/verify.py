@@ -1,6 +1,6 @@
 """``imarium verify``: appraise evidence offline."""
 
-import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -9,20 +9,7 @@ import typer
 from imarium.cli.documents import is_there, read_bytes, read_json, replace_json
 from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
-from imarium.cli.trust import ListAnchoring, keys_trusted, tdx_trust, tpm_trust
-from imarium.cli.trust_options import (
-    AllowSoftware,
-    Bridged,
-    CcaPlatformKey,
-    Column,
-    Initial,
-    TdxAccept,
-    TdxCollateral,
-    TdxRoot,
-    Time,
-    VirtccaPlatformKey,
-    VirtccaRealmKey,
-)
+from imarium.cli.trust import takes_trust
 from imarium.errors import ImariumError, MalformedInput, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE
 from imarium.verifier import Result, Trust, VerifierState, appraise
@@ -40,23 +27,11 @@ class UnreadableEvidence(ImariumError):
     exit_status = MalformedInput.exit_status
 
 
+@takes_trust
 def verify(
     evidence: Annotated[Path, typer.Argument(metavar="EVIDENCE", help="The file imarium attest made.")],
     nonce: Annotated[str, typer.Option("--nonce", metavar="HEX", help="The nonce the evidence was asked for with.")],
-    ak: Annotated[
-        Path | None, typer.Option("--ak", metavar="FILE", help="The attestation key you trust: its TPM2B_PUBLIC.")
-    ] = None,
-    tdx_collateral: TdxCollateral = None,
-    tdx_root: TdxRoot = None,
-    tdx_accept: TdxAccept = None,
-    at: Time = None,
-    cca_platform_key: CcaPlatformKey = None,
-    virtcca_platform_key: VirtccaPlatformKey = None,
-    virtcca_realm_key: VirtccaRealmKey = None,
-    allow_software: AllowSoftware = None,
-    column: Column = None,
-    initial: Initial = None,
-    bridged: Bridged = False,
+    trust: Collection[Trust],
     state: Annotated[
         Path | None,
         typer.Option(
@@ -79,17 +54,6 @@ def verify(
     The exit status is 0 for pass, 1 for fail, 2 if nothing is trusted of the evidence's kind of root of trust, 3 if the
     evidence cannot be read.
     """
-    anchoring = ListAnchoring.from_options(column or (), initial or (), bridged=bridged)
-    trust: list[Trust] = [] if ak is None else [tpm_trust(ak)]
-    if tdx_collateral is not None:
-        now = int(time.time()) if at is None else at
-        trust.append(tdx_trust(tdx_collateral, tdx_root, now=now, accepted=tdx_accept or (), anchoring=anchoring))
-    trust += keys_trusted(cca_platform_key, virtcca_platform_key, virtcca_realm_key, allow_software, anchoring)
-    if not trust:
-        raise UsageError(
-            "name the attestation key you trust with --ak; the machine has it as ak.pub. For another root of trust "
-            "than a TPM see --help"
-        )
     challenge = hex_bytes("--nonce", nonce)
     if not challenge:
         raise UsageError(

@@ -1,12 +1,15 @@
 """Custody of measurement lists: drained from the kernel, proved, kept, and read back."""
 
+from imarium.custody.check import Finding, check_log, check_store
 from imarium.custody.journal import Entry, Event
 from imarium.custody.keeper import Keeper
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.reader import Custody, Whole
+from imarium.custody.repair import repair_log
 from imarium.custody.result import KeepResult
+from imarium.custody.retention import Retained, Retention, retain
 from imarium.custody.schedule import Cause, Schedule
 from imarium.custody.service import Service, no_events
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
@@ -23,6 +26,7 @@ __all__ = [
     "Custody",
     "Entry",
     "Event",
+    "Finding",
     "Gap",
     "HeldLists",
     "Hook",
@@ -36,6 +40,8 @@ __all__ = [
     "Method",
     "OnEvent",
     "ReadRegisters",
+    "Retained",
+    "Retention",
     "Schedule",
     "Service",
     "ServiceEvent",
@@ -51,9 +57,13 @@ __all__ = [
     "WantedMethod",
     "Whole",
     "WholeList",
+    "check_log",
+    "check_store",
     "default_store",
     "kill_at",
     "no_events",
     "no_hook",
     "no_registers",
+    "repair_log",
+    "retain",
 ]

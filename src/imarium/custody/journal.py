@@ -47,6 +47,8 @@ class Event(StrEnum):
     """Records are missing before this log."""
     CARRIED = "carried"
     """A kexec is under way: what the kernel still has, from ``base`` on, goes on to the next kernel."""
+    REMOVED = "removed"
+    """An older log was deleted, as was asked for."""
     REFUSED = "refused"
     """Nothing was deleted, and why."""
 

@@ -6,6 +6,7 @@ shown.
 """
 
 import copy
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,8 @@ from imarium.custody.index import INDEX_FILE, read_index
 from imarium.custody.journal import SUM_SIZE, Entry, Event, Journal, now
 from imarium.custody.marks import Mark
 from imarium.custody.meta import read_meta
+from imarium.custody.ownership import check_owner
+from imarium.custody.packed import PACKED_FILE, PackedList
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, Record, read_records
 from imarium.formats.registers import PcrIndex
@@ -24,6 +27,7 @@ from imarium.hashes import SHA1, SHA256, HashAlgorithm
 __all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
 
 LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
+_FILES = (LIST_FILE, PACKED_FILE, JOURNAL_FILE, META_FILE, INDEX_FILE)
 _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
@@ -38,6 +42,8 @@ class Log:
     """
 
     def __init__(self, directory: Path) -> None:
+        for place in (directory, *(directory / name for name in _FILES if os.path.lexists(directory / name))):
+            check_owner(place)
         self.directory = directory
         self.number = int(directory.name)
         self.meta = read_meta(directory / META_FILE)
@@ -46,6 +52,8 @@ class Log:
         self.list_path = directory / LIST_FILE
         self._open: durable.OpenFile | None = None
         self.index_path = directory / INDEX_FILE
+        packed = directory / PACKED_FILE
+        self._packed = PackedList(packed) if packed.exists() and not self.list_path.exists() else None
         self._settle()
 
     def _settle(self) -> None:
@@ -53,9 +61,9 @@ class Log:
         kept = self._checkpoint(lambda _entry: True)
         self.records = kept.records if kept else 0
         self.bytes = kept.bytes if kept else 0
-        have = durable.size_of(self.list_path)
+        have = self._packed.size if self._packed else durable.size_of(self.list_path)
         if have < self.bytes:
-            raise MissingComponent(f"{self.list_path}: has {have} bytes, but {self.bytes} were kept; restore it")
+            raise MissingComponent(f"{self.stored_path}: has {have} bytes, but {self.bytes} were kept; restore it")
 
     def refreshed(self) -> "Log":
         """The log as it is now, for who only reads: this object if nothing was written since, else another one.
@@ -70,6 +78,21 @@ class Log:
         later = copy.copy(self)
         later._settle()
         return later
+
+    @property
+    def stored_path(self) -> Path:
+        """The file that the list is in; compressed, once the log is closed."""
+        return self._packed.path if self._packed else self.list_path
+
+    @property
+    def growth(self) -> tuple[Entry, ...]:
+        """The journal's entries that name a size of the list, oldest first."""
+        return tuple(entry for entry in self.journal.entries if entry.event in _GROWING)
+
+    @property
+    def unjournaled(self) -> int:
+        """How many bytes the list has behind what the journal names: written by a run that died, or is under way."""
+        return (self._packed.size if self._packed else durable.size_of(self.list_path)) - self.bytes
 
     @property
     def boot_id(self) -> str:
@@ -258,6 +281,8 @@ class Log:
             self._open = None
 
     def _stored(self, start: int, end: int) -> Iterator[bytes]:
+        if self._packed is not None:
+            return self._packed.blocks(start, end)
         if self._open is not None:
             return self._open.read_blocks(start, end)
         return durable.read_blocks(self.list_path, start, end)

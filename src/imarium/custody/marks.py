@@ -75,6 +75,11 @@ class Marker:
         """The newest mark made."""
         return self._last
 
+    @property
+    def doubtful(self) -> tuple[int, ...]:
+        """The records since the last mark whose template digest is not that of their data."""
+        return self._replay.result().bad_digests
+
     def feed(self, block: bytes) -> Iterator[Stretch]:
         """The stretches that ``block`` completes. Raises MalformedRecord after those before the broken record."""
         offset, frames = self._framer.offset, self._framer.feed(block)

@@ -13,11 +13,12 @@ from pathlib import Path
 from imarium import durable
 from imarium.custody.log import JOURNAL_FILE, LIST_FILE, META_FILE, Log
 from imarium.custody.meta import LogMeta
+from imarium.custody.ownership import check_owner
 from imarium.errors import MissingComponent, RefusedOperation, UsageError
 
 __all__ = ["Store", "StoreBusy", "default_store"]
 
-_LOCK, _LOGS, _HIDDEN = "lock", "logs", ".new-"
+_LOCK, _LOGS, _HIDDEN, _REMOVED = "lock", "logs", ".new-", ".old-"
 _PAUSE = 0.05
 
 
@@ -48,7 +49,7 @@ class Store:
         if not self._logs.is_dir():
             raise MissingComponent(f"{path}: no store there; run 'imarium keep --once', or name another with --store")
         for place in (path, self._logs):
-            _check_owner(place)
+            check_owner(place)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -57,21 +58,29 @@ class Store:
             names = [entry.name for entry in self._logs.iterdir()]
         return tuple(sorted(int(name) for name in names if name.isascii() and name.isdigit()))
 
-    def log(self, number: int | None = None) -> Log:
-        """A log by its number, or the newest. Raises UsageError, MissingComponent, MalformedInput."""
+    def log_number(self, number: int | None) -> int:
+        """A log's number, or the newest's. Raises UsageError, MissingComponent."""
         numbers = self.numbers
         if number is None:
             if not numbers:
                 raise MissingComponent(f"{self.path}: nothing is kept yet; run 'imarium keep --once'")
-            number = numbers[-1]
+            return numbers[-1]
         if number not in numbers:
             raise self._no_log(number)
-        return Log(self._logs / f"{number:04}")
+        return number
+
+    def directory_of(self, number: int) -> Path:
+        """The directory of a log, whether it is there or not."""
+        return self._logs / f"{number:04}"
+
+    def log(self, number: int | None = None) -> Log:
+        """A log by its number, or the newest. Raises UsageError, MissingComponent, MalformedInput."""
+        return Log(self.directory_of(self.log_number(number)))
 
     def changed(self, number: int) -> int:
         """When files of a log came or went last: a number that then differs. Raises UsageError, MissingComponent."""
         try:
-            return (self._logs / f"{number:04}").stat().st_mtime_ns
+            return self.directory_of(number).stat().st_mtime_ns
         except FileNotFoundError:
             raise self._no_log(number) from None
         except OSError as error:
@@ -105,11 +114,18 @@ class Store:
         return Log(final)
 
     def sweep(self) -> None:
-        """Remove logs that were never finished being begun. For the holder of the exclusive lock."""
+        """Remove logs that were never finished being begun, or removed. For the holder of the exclusive lock."""
         with durable.storage_errors(self._logs):
-            unfinished = [place for place in self._logs.iterdir() if place.name.startswith(_HIDDEN)]
-        for place in unfinished:
+            places = [place for place in self._logs.iterdir() if place.name.startswith((_HIDDEN, _REMOVED))]
+        for place in places:
             durable.remove_directory(place)
+
+    def remove(self, number: int) -> None:
+        """Delete a log, durably; not the newest. For the holder of the exclusive lock. Raises RefusedOperation."""
+        if number == max(self.numbers, default=number):
+            raise RefusedOperation(f"{self.path}: log {number} is the newest, which is not deleted")
+        durable.publish_directory(self.directory_of(number), self._logs / f"{_REMOVED}{number:04}")
+        self.sweep()
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
@@ -160,12 +176,3 @@ def _holder(path: Path) -> str:
         signed = durable.read_at(path, 0, 32).strip().decode("ascii", "replace")
         pids = [signed] if signed.isdigit() and Path("/proc", signed).exists() else []
     return f"process {', '.join(sorted(set(pids)))}" if pids else "another process"
-
-
-def _check_owner(path: Path) -> None:
-    with durable.storage_errors(path):
-        status = path.stat()
-    if status.st_uid != os.geteuid():
-        raise RefusedOperation(f"{path}: belongs to user {status.st_uid}, not to you; use your own store")
-    if status.st_mode & 0o022:
-        raise RefusedOperation(f"{path}: others may write to it; run 'chmod go-w {path}' if you trust its content")

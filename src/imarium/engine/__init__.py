@@ -1,8 +1,10 @@
 """IMA in user space: what is executed and read is measured, listed and extended as the kernel does it."""
 
 from imarium.engine.anchoring import LaneStatus
+from imarium.engine.control import CONTROL, Answer, ask, serving
 from imarium.engine.engine import START_STATE, Engine, EngineOptions, EngineStatus
 from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
+from imarium.engine.file_measurer import FileMeasurer
 from imarium.engine.hooks import Access, Hook
 from imarium.engine.measurement import Measurement, list_layout
 from imarium.engine.policy import BUILTIN_POLICIES, Action, Policy, builtin_policy
@@ -13,13 +15,16 @@ from imarium.engine.policy_rule import Comparison, IdTest, Rule, Verb
 from imarium.engine.queue import Anchoring, Counts, MeasurementQueue, QueueError
 from imarium.engine.records import RecordList
 from imarium.engine.template_data import Event, event_data, find_template
+from imarium.engine.watch import Problem, ProblemKind, Watch, Watcher, WatchOptions
 
 __all__ = [
     "BUILTIN_POLICIES",
+    "CONTROL",
     "START_STATE",
     "Access",
     "Action",
     "Anchoring",
+    "Answer",
     "Comparison",
     "Counts",
     "Engine",
@@ -28,6 +33,7 @@ __all__ = [
     "Event",
     "EventFacts",
     "FileFacts",
+    "FileMeasurer",
     "FileSystem",
     "Hook",
     "IdTest",
@@ -39,14 +45,21 @@ __all__ = [
     "PolicyFile",
     "PolicyRefused",
     "PolicyUpdate",
+    "Problem",
+    "ProblemKind",
     "QueueError",
     "RecordList",
     "Rule",
     "Subject",
     "Verb",
+    "Watch",
+    "WatchOptions",
+    "Watcher",
+    "ask",
     "builtin_policy",
     "event_data",
     "find_template",
     "list_layout",
     "parse_rule",
+    "serving",
 ]

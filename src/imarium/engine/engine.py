@@ -18,6 +18,7 @@ from imarium.engine import critical
 from imarium.engine.anchoring import Anchored, LaneStatus
 from imarium.engine.boot import boot_aggregate
 from imarium.engine.facts import EventFacts, Subject
+from imarium.engine.file_measurer import FileMeasurer
 from imarium.engine.hooks import Access, Hook
 from imarium.engine.kexec import kexec_buffer, kexec_event, segment_size
 from imarium.engine.life import locked
@@ -27,6 +28,7 @@ from imarium.engine.policy_file import PolicyFile
 from imarium.engine.queue import Counts, MeasurementQueue, QueueError
 from imarium.engine.start import Start, hand_over, start
 from imarium.engine.template_data import Event, event_data, find_template
+from imarium.engine.watch import Problem, Watch, WatchOptions
 from imarium.errors import ImariumError, UsageError
 from imarium.formats import IMA_PCR, ByteOrder
 from imarium.hashes import SHA256, HashAlgorithm
@@ -62,11 +64,15 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """How an engine stands. ``bypass`` says that nothing is extended."""
+    """How an engine stands. ``bypass`` says that nothing is extended.
+
+    ``problems`` counts uses of watched files that may not have been measured before they happened.
+    """
 
     life: str
     counts: Counts
     violations: int
+    problems: int
     suspended: bool
     bypass: bool
     registers: tuple[LaneStatus, ...]
@@ -100,6 +106,14 @@ class Engine:
         self._held = ExitStack()
         self._entered: tuple[Start, Anchored] | None = None
         self.policy = PolicyFile(policy, read=self._policy_read, written=self._policy_written, loaded=self._loaded)
+        self.files = FileMeasurer(
+            self.policy,
+            self.add,
+            hash_algorithm=self.options.hash_algorithm,
+            template=self.options.template,
+            byte_order=self.options.byte_order,
+        )
+        self._problems = 0
         self.queue = self._new_queue(0)
 
     def __enter__(self) -> Self:
@@ -149,6 +163,24 @@ class Engine:
         """Record critical data under a label, if the policy says so; see :meth:`measure_buffer`."""
         return self.measure_buffer(Hook.CRITICAL_DATA, name, data, label)
 
+    def measure_file(self, path: Path, hook: Hook | None = None) -> bool:
+        """Measure a file now; whether there is a new record, of its content or of a violation.
+
+        With a ``hook`` the policy is asked; else it is measured whatever the policy says. Raises MissingComponent for
+        what is no file or cannot be read, QueueError when suspended.
+        """
+        return self.files.measure(path, hook)
+
+    def watch(
+        self, paths: Sequence[Path], *, mounts: Sequence[Path] = (), options: WatchOptions | None = None
+    ) -> Watch:
+        """A watch that measures what is executed and opened on ``paths`` while its ``with`` block runs.
+
+        ``mounts`` are where this process serves file systems itself. A use that may not have been measured before it
+        happened is audited and counted. Raises UsageError, MissingComponent.
+        """
+        return Watch(paths, self.files, self._problem, mounts=mounts, options=options)
+
     def suspend_to(self, path: Path) -> int:
         """End measuring and write what the next engine goes on from; how many records are in it.
 
@@ -168,7 +200,13 @@ class Engine:
             begun, anchored = self._live
             queue = self.queue
             return EngineStatus(
-                begun.life.name, queue.counts, queue.violations, queue.suspended, not self._roots, anchored.status()
+                begun.life.name,
+                queue.counts,
+                queue.violations,
+                self._problems,
+                queue.suspended,
+                not self._roots,
+                anchored.status(),
             )
 
     @property
@@ -257,8 +295,21 @@ class Engine:
                 self.directory / START_STATE,
             )
 
+    def _problem(self, problem: Problem) -> None:
+        """Called by one thread."""
+        self._problems += 1
+        name = os.fsdecode(problem.name)
+        _AUDIT.warning(
+            "op=measure_file cause=%s name=%r pid=%d res=0: %s", problem.kind.value, name, problem.task, problem.detail
+        )
+
     def _policy_read(self, path: Path, content: bytes) -> None:
-        """A file of rules was read."""
+        del content
+        if self.options.policy_changes:
+            try:
+                self.measure_file(path, Hook.POLICY_CHECK)
+            except ImariumError as error:
+                _AUDIT.warning("op=measure_policy cause=%s name=%s res=0: %s", error.code, path, error)
 
     def _policy_written(self, data: bytes) -> None:
         if self.options.policy_changes:

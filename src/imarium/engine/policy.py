@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imarium.engine.facts import EventFacts
-from imarium.engine.hooks import Hook
+from imarium.engine.hooks import Access, Hook
 from imarium.engine.policy_parse import parse_rule
 from imarium.engine.policy_rule import Rule, Verb
 from imarium.errors import UsageError
@@ -57,28 +57,25 @@ class Policy:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.rules = tuple(rules)
-        self._by_hook = {hook: tuple(rule for rule in self.rules if rule.hook in {None, hook}) for hook in Hook}
-        self._asks_for_subject = {
-            hook: any(rule.asks_for_subject for rule in rules) for hook, rules in self._by_hook.items()
-        }
-        self._measures = {
-            hook: any(rule.verb is Verb.MEASURE for rule in rules) for hook, rules in self._by_hook.items()
-        }
+        self._relevant: dict[tuple[Hook, Access], tuple[Rule, ...]] = {}
 
     def match(self, event: EventFacts) -> Action | None:
         """What to do about an event: the first rule that fits decides; None is not to measure it."""
-        for rule in self._by_hook[event.hook]:
+        for rule in self.relevant(event.hook, event.access):
             if rule.fits(event):
                 return _action(rule) if rule.verb is Verb.MEASURE else None
         return None
 
-    def measures(self, hook: Hook) -> bool:
-        """Whether anything at all could be measured at this hook."""
-        return self._measures[hook]
-
-    def asks_for_subject(self, hook: Hook) -> bool:
-        """Whether it matters at this hook who does it; if not, any subject will do."""
-        return self._asks_for_subject[hook]
+    def relevant(self, hook: Hook, access: Access) -> tuple[Rule, ...]:
+        """The rules that can decide about such an event; none where nothing such is measured at all."""
+        key = (hook, access)
+        found = self._relevant.get(key)
+        if found is None:
+            found = tuple(rule for rule in self.rules if rule.concerns(hook, access))
+            while found and found[-1].verb is Verb.DONT_MEASURE:
+                found = found[:-1]
+            self._relevant[key] = found
+        return found
 
     def text(self) -> bytes:
         """The rules as the kernel's ``policy`` file shows them."""

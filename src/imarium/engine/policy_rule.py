@@ -14,6 +14,7 @@ SHOWN_FSNAME = 63
 """The kernel prints this much of the name of a file system."""
 
 _DATA_HOOKS = frozenset({Hook.KEY_CHECK, Hook.CRITICAL_DATA})
+_MASKED_HOOKS = frozenset({Hook.FILE_CHECK, Hook.MMAP_CHECK, Hook.BPRM_CHECK})
 _FILE_CONDITIONS = ("fsmagic", "fsname", "fs_subtype", "fsuuid", "fowner", "fgroup")
 
 
@@ -89,15 +90,24 @@ class Rule:
         """Whether it matters who does it."""
         return any(test is not None for test in (self.uid, self.euid, self.gid, self.egid))
 
+    def concerns(self, hook: Hook, access: Access) -> bool:
+        """Whether the rule can be about such an event, whoever does it to whatever file."""
+        if self.hook is None:
+            return hook not in _DATA_HOOKS and (hook not in _MASKED_HOOKS or self._masks(access))
+        return self.hook is hook and (hook not in _MASKED_HOOKS or self._masks(access))
+
     def fits(self, event: EventFacts) -> bool:
         """Whether the rule is about this event, as the kernel's ``ima_match_rules`` has it."""
         if self.hook is not None and self.hook is not event.hook:
             return False
         if event.hook in _DATA_HOOKS or (event.hook is Hook.POLICY_CHECK and event.file is None):
             return self.hook is event.hook and self._fits_data(event)
-        if self.mask is not None and not (self.mask & event.access if self.inside else self.mask == event.access):
-            return False
-        return self._fits_subject(event.subject) and self._fits_file(event.file)
+        return self._masks(event.access) and self._fits_file(event.file) and self._fits_subject(event.subject)
+
+    def _masks(self, access: Access) -> bool:
+        if self.mask is None:
+            return True
+        return bool(self.mask & access) if self.inside else self.mask == access
 
     def _fits_data(self, event: EventFacts) -> bool:
         """Of the subject the kernel looks at ``uid`` alone here, although it takes ``gid`` in such rules."""

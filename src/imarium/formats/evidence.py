@@ -21,7 +21,7 @@ from imarium.formats.members import (
     typed,
 )
 from imarium.formats.records import ListLayout
-from imarium.formats.roots import CcaPart, RootPart, SoftwarePart, TdxPart, TpmPart, VirtccaPart, root_part
+from imarium.formats.roots import CcaPart, RootPart, SnpPart, SoftwarePart, TdxPart, TpmPart, VirtccaPart, root_part
 
 __all__ = [
     "EVIDENCE_TYPE",
@@ -32,6 +32,7 @@ __all__ = [
     "ListPart",
     "MalformedEvidence",
     "RootPart",
+    "SnpPart",
     "SoftwarePart",
     "TdxPart",
     "TpmPart",

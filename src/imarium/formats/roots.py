@@ -10,35 +10,46 @@ from typing import ClassVar, Protocol, Self
 from imarium.formats.cca import MAX_TOKEN
 from imarium.formats.eventlog import MAX_LOG_SIZE
 from imarium.formats.members import describe, malformed, map_of, sized_bytes, values_document, values_in
+from imarium.formats.registers import PcrIndex
+from imarium.formats.snp import MAX_CERTIFICATE_TABLE, REPORT_SIZE
 from imarium.formats.software import MAX_STATEMENT
 from imarium.formats.tdx import MAX_QUOTE_SIZE
 from imarium.formats.tpm import PcrValues
+from imarium.hashes import HashAlgorithm
 
 __all__ = [
     "ROOT_PARTS",
     "CcaPart",
     "RootPart",
+    "SnpPart",
     "SoftwarePart",
     "TdxPart",
     "TpmPart",
     "VirtccaPart",
+    "quoted_part",
     "root_part",
 ]
 
 _MAX_STRUCTURE = 4096
 """Largest TPM structure, signature or key accepted, in bytes: well above any device's."""
 
+_BOOT_PCRS = tuple(map(str, range(10)))
+"""The PCRs boot_aggregate is taken over, so that a verifier can tell whether it is right."""
+
 
 class RootPart(Protocol):
     """The root of trust's part of evidence. ``kind`` is its name there.
 
-    ``native`` names the member with the device's statement where all else that belongs to it has names of its own, and
-    is empty where it has not. ``nonce_hashed`` says that the device is asked with the nonce's SHA-512 digest.
+    ``native`` names the member with the device's statement. ``nonce_hashed`` says that the device is asked with the
+    nonce's SHA-512 digest. Where a statement is about a selection of registers, which have the numbers of the list's
+    register column, ``selected`` are those to select beside the list's, and the part has ``values``; it is empty
+    where the statement is about every register.
     """
 
     kind: ClassVar[str]
     native: ClassVar[str]
     nonce_hashed: ClassVar[bool]
+    selected: ClassVar[tuple[str, ...]]
 
     def to_document(self) -> Mapping[str, object]:
         """The members beside ``kind``."""
@@ -53,8 +64,9 @@ class TpmPart:
     """What a TPM says: TPMS_ATTEST, TPMT_SIGNATURE and TPM2B_PUBLIC as the TPM made them, and the PCR values."""
 
     kind: ClassVar[str] = "tpm"
-    native: ClassVar[str] = ""
+    native: ClassVar[str] = "quote"
     nonce_hashed: ClassVar[bool] = False
+    selected: ClassVar[tuple[str, ...]] = _BOOT_PCRS
     quote: bytes
     signature: bytes
     ak: bytes
@@ -80,6 +92,7 @@ class TdxPart:
     kind: ClassVar[str] = "tdx"
     native: ClassVar[str] = "quote"
     nonce_hashed: ClassVar[bool] = True
+    selected: ClassVar[tuple[str, ...]] = ()
     quote: bytes
     event_log: bytes | None = None
 
@@ -102,6 +115,7 @@ class CcaPart:
     kind: ClassVar[str] = "cca"
     native: ClassVar[str] = "token"
     nonce_hashed: ClassVar[bool] = True
+    selected: ClassVar[tuple[str, ...]] = ()
     token: bytes
 
     def to_document(self) -> Mapping[str, object]:
@@ -122,12 +136,46 @@ class VirtccaPart(CcaPart):
 
 
 @dataclass(frozen=True, slots=True)
+class SnpPart:
+    """What a guest of SEV-SNP with an SVSM says.
+
+    That is what its vTPM says, as in :class:`TpmPart`; the ``report`` of the SVSM's vTPM service with its
+    ``manifest``; and the host's table of ``certificates``, which may be empty.
+    """
+
+    kind: ClassVar[str] = "snp"
+    native: ClassVar[str] = "quote"
+    nonce_hashed: ClassVar[bool] = True
+    selected: ClassVar[tuple[str, ...]] = _BOOT_PCRS
+    tpm: TpmPart
+    report: bytes
+    manifest: bytes
+    certificates: bytes
+
+    def to_document(self) -> Mapping[str, object]:
+        """The members beside ``kind``."""
+        members = {"report": self.report, "manifest": self.manifest, "certificates": self.certificates}
+        return {**self.tpm.to_document(), **members}
+
+    @classmethod
+    def from_document(cls, document: object) -> "SnpPart":
+        """The part in a document. Raises MalformedEvidence."""
+        of_tpm, own = {"kind", "quote", "signature", "ak", "values"}, ("report", "manifest", "certificates")
+        root = map_of(document, "root", {*of_tpm, *own})
+        tpm = TpmPart.from_document({name: root[name] for name in of_tpm})
+        limits = (REPORT_SIZE, _MAX_STRUCTURE, MAX_CERTIFICATE_TABLE)
+        report, manifest, table = (sized_bytes(root, name, most) for name, most in zip(own, limits, strict=True))
+        return cls(tpm, report, manifest, table)
+
+
+@dataclass(frozen=True, slots=True)
 class SoftwarePart:
     """What a software root of trust says: :mod:`imarium.formats.software`. It is worth what the key's keeper is."""
 
     kind: ClassVar[str] = "software"
     native: ClassVar[str] = "statement"
     nonce_hashed: ClassVar[bool] = False
+    selected: ClassVar[tuple[str, ...]] = ()
     statement: bytes
     signature: bytes
     key: bytes
@@ -146,7 +194,7 @@ class SoftwarePart:
 
 
 ROOT_PARTS: Mapping[str, type[RootPart]] = {
-    part.kind: part for part in (TpmPart, TdxPart, CcaPart, VirtccaPart, SoftwarePart)
+    part.kind: part for part in (TpmPart, TdxPart, CcaPart, VirtccaPart, SnpPart, SoftwarePart)
 }
 """The kinds of root of trust that evidence can carry."""
 
@@ -159,3 +207,30 @@ def root_part(document: object) -> RootPart:
         found = describe(document) if kind is None else describe(kind)
         raise malformed(f"a root of trust of kind {', '.join(ROOT_PARTS)}", found)
     return part.from_document(document)
+
+
+def quoted_part(
+    kind: str,
+    statement: bytes,
+    beside: Mapping[str, bytes],
+    values: Mapping[str, Mapping[HashAlgorithm, bytes]],
+) -> RootPart:
+    """The part that a device's quote makes: its statement, what goes with it by name, values by register's name.
+
+    Raises MalformedEvidence for what is no part of this kind.
+    """
+    part = ROOT_PARTS.get(kind)
+    document: dict[str, object] = {**beside, "kind": kind}
+    if part is not None:
+        document[part.native] = statement
+        if part.selected:
+            document["values"] = values_document(_by_bank(values))
+    return root_part(document)
+
+
+def _by_bank(values: Mapping[str, Mapping[HashAlgorithm, bytes]]) -> PcrValues:
+    banks: dict[HashAlgorithm, dict[PcrIndex, bytes]] = {}
+    for register, of in values.items():
+        for bank, value in of.items():
+            banks.setdefault(bank, {})[PcrIndex(int(register))] = value
+    return banks

@@ -7,10 +7,20 @@ needs :class:`Driver` and :class:`RootOfTrust`; see docs/rot.md.
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
 from imarium.rot.anchor_state import AnchorError
 from imarium.rot.anchors import Anchor, Anchors, AnchorStatus, Extending
-from imarium.rot.protocol import CountsUpdates, NativeQuote, PcrDevice, Quote, RootOfTrust, Values
+from imarium.rot.protocol import (
+    CountsUpdates,
+    HasCaveat,
+    HasUnknownBanks,
+    KeyedQuotes,
+    NativeQuote,
+    PcrDevice,
+    Quote,
+    RootOfTrust,
+    Values,
+)
 from imarium.rot.registry import Choice, Driver, choose_root, drivers, open_root
 from imarium.rot.tpm import Tpm
-from imarium.rot.tpm_ak import KeyKind
+from imarium.rot.tpm_ak import EndorsementKey, KeyKind
 from imarium.rot.tpm_root import TpmRoot
 from imarium.rot.tpm_sysfs import read_sysfs
 
@@ -22,9 +32,13 @@ __all__ = [
     "Choice",
     "CountsUpdates",
     "Driver",
+    "EndorsementKey",
     "EndorsementKind",
     "Extending",
+    "HasCaveat",
+    "HasUnknownBanks",
     "KeyKind",
+    "KeyedQuotes",
     "NativeQuote",
     "PcrDevice",
     "Quote",

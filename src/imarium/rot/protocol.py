@@ -1,11 +1,13 @@
 """What every root of trust offers, and what a TPM offers beyond that.
 
-A root of trust owns measurement registers. Code that anchors a list uses :class:`RootOfTrust` alone and so never knows
-which device it has; :class:`PcrDevice` is for code that makes TPM evidence.
+A root of trust owns measurement registers. Code that anchors a list, or makes evidence of it, uses :class:`RootOfTrust`
+and so never knows which device it has; the protocols behind it are what some devices can do beyond that.
+:class:`PcrDevice` is a TPM by its own terms.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -14,7 +16,17 @@ from imarium.formats.tpm import PcrSelection, PcrValues
 from imarium.hashes import HashAlgorithm
 from imarium.registers import Register
 
-__all__ = ["CountsUpdates", "NativeQuote", "PcrDevice", "Quote", "RootOfTrust", "Values"]
+__all__ = [
+    "CountsUpdates",
+    "HasCaveat",
+    "HasUnknownBanks",
+    "KeyedQuotes",
+    "NativeQuote",
+    "PcrDevice",
+    "Quote",
+    "RootOfTrust",
+    "Values",
+]
 
 Values = dict[str, dict[HashAlgorithm, bytes]]
 """Values of registers, by the register's name and bank."""
@@ -113,6 +125,44 @@ class CountsUpdates(Protocol):
         """How often registers were updated since the device's reset, as the device counts it."""
 
 
+@runtime_checkable
+class HasCaveat(Protocol):
+    """A root of trust that everyone who uses it has to be told something of."""
+
+    @property
+    def caveat(self) -> str:
+        """What that is, in one line."""
+
+
+@runtime_checkable
+class HasUnknownBanks(Protocol):
+    """A root of trust that may have banks of algorithms imarium does not know."""
+
+    def unknown_banks(self) -> tuple[str, ...]:
+        """Their names, as the kernel has them."""
+
+
+@runtime_checkable
+class KeyedQuotes(Protocol):
+    """A root of trust that quotes with a key kept outside of it, and in banks of the caller's choice."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key to quote with."""
+
+    def use_key(self, directory: Path) -> bool:
+        """Quote with the key in ``directory``, made there first if there is none; whether it was made."""
+
+    def use_banks(self, banks: Collection[HashAlgorithm]) -> None:
+        """Quote in these banks."""
+
+    def open_challenge(self, challenge: bytes) -> bytes:
+        """The nonce that a verifier put into a challenge to this device and its key.
+
+        Raises MalformedInput for what is no challenge, and DeviceError for one to another.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """A TPM's quote and what a verifier needs beside it.
@@ -128,7 +178,7 @@ class Quote:
 
 
 class PcrDevice(Protocol):
-    """A TPM as TPM evidence needs it: registers by number, quotes in their parts. It raises as a RootOfTrust does."""
+    """A TPM by its own terms: registers by number, quotes in their parts. It raises as a RootOfTrust does."""
 
     def banks(self) -> tuple[HashAlgorithm, ...]:
         """The banks that are there, in the device's order."""

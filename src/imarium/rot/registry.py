@@ -16,7 +16,7 @@ from imarium.rot.snp import snp_root
 from imarium.rot.software import software_root
 from imarium.rot.tdx import tdx_root
 from imarium.rot.tpm_root import tpm_root
-from imarium.rot.tsm import tsm_root
+from imarium.rot.tsm import first_device, tsm_root
 
 __all__ = ["BUILTIN", "GROUP", "Choice", "Driver", "choose_root", "drivers", "open_root"]
 
@@ -29,22 +29,28 @@ class Driver:
     """A kind of root of trust.
 
     ``make`` makes one from the argument in its name, which may be empty, without touching the device; it raises
-    UsageError for an argument it does not understand. ``automatic`` ones are tried where none is named.
+    UsageError for an argument it does not understand. ``automatic`` ones are tried where none is named. ``present``
+    gives the argument that a driver needs to be looked for with, where it does not find its device without one.
+    ``by_tcti`` says that the argument begins with the name of a TPM, as tpm2-tools have it.
     """
 
     name: str
     summary: str
     make: Callable[[str], RootOfTrust]
     automatic: bool = True
+    present: Callable[[], str] = str
+    by_tcti: bool = False
 
 
 BUILTIN: tuple[Driver, ...] = (
-    Driver("tpm", "TPM 2.0", tpm_root),
+    Driver("tpm", "TPM 2.0", tpm_root, by_tcti=True),
     Driver("tdx", "Intel TDX", tdx_root),
     Driver("virtcca", "Huawei VirtCCA", virtcca_root),
     Driver("cca", "Arm CCA", cca_root),
-    Driver("snp", "AMD SEV-SNP with the vTPM of an SVSM", snp_root),
-    Driver("tsm", "the registers of any tsm-mr device, without quotes", tsm_root, automatic=False),
+    Driver("snp", "AMD SEV-SNP with the vTPM of an SVSM", snp_root, by_tcti=True),
+    Driver(
+        "tsm", "the registers of any tsm-mr device, without quotes", tsm_root, automatic=False, present=first_device
+    ),
     Driver("software", "registers of imarium's own, which prove nothing", software_root, automatic=False),
 )
 """The project's own drivers, in order of priority."""

@@ -8,20 +8,22 @@ from collections.abc import Collection
 from pathlib import Path
 
 from imarium.errors import MissingComponent, UsageError
-from imarium.formats.snp import NONCE_SIZE, VTPM_SERVICE
-from imarium.rot.ak_store import StoredKey, load_key
+from imarium.formats.snp import NONCE_SIZE, VTPM_SERVICE, parse_vtpm_manifest
+from imarium.formats.tpm import RsaKey
+from imarium.rot.ak_store import EndorsementKind, StoredKey, load_key
 from imarium.rot.options import split_options
 from imarium.rot.protocol import NativeQuote
 from imarium.rot.tpm_root import TpmRoot
-from imarium.rot.tsm_report import DIRECTORY, provider_of, request_report
+from imarium.rot.tsm_report import DIRECTORY, TsmReport, provider_of, request_report
 
 __all__ = ["SnpRoot", "snp_root"]
 
 _PROVIDER = "sev_guest"
+_MANIFEST_VERSION = 0
 _SERVICE = {
     "service_provider": "svsm",
     "service_guid": str(VTPM_SERVICE),
-    "service_manifest_version": "0",
+    "service_manifest_version": str(_MANIFEST_VERSION),
 }
 
 
@@ -51,15 +53,25 @@ class SnpRoot(TpmRoot):
         if len(nonce) != NONCE_SIZE:
             raise UsageError(f"an SNP report takes a nonce of {NONCE_SIZE} bytes, not {len(nonce)}; hash it first")
         quote = super().quote(nonce, registers)
+        report = self._report(nonce)
+        beside = {"report": report.outblob, "certificates": report.auxblob, "manifest": report.manifestblob}
+        return NativeQuote(self.kind, quote.statement, {**quote.beside, **beside}, quote.values)
+
+    def _report(self, nonce: bytes) -> TsmReport:
+        """The report of the vTPM's service, over a nonce of 64 bytes, with its manifest."""
         report = request_report(nonce, options=_SERVICE, directory=self._reports)
         if not report.manifestblob:
             raise MissingComponent("the report has no manifest: this guest has no SVSM with a vTPM; use the tpm driver")
-        beside = {"report": report.outblob, "certificates": report.auxblob, "manifest": report.manifestblob}
-        return NativeQuote(self.kind, quote.statement, {**quote.beside, **beside}, quote.values)
+        return report
+
+    def _endorsement_kind(self) -> EndorsementKind:
+        """The kind of the endorsement key in the manifest: only a child of that key can be told to be this vTPM's."""
+        ek = parse_vtpm_manifest(self._report(bytes(NONCE_SIZE)).manifestblob, _MANIFEST_VERSION)
+        return EndorsementKind.RSA_2048 if isinstance(ek.key, RsaKey) else EndorsementKind.ECC_P256
 
 
 def snp_root(argument: str) -> SnpRoot:
     """``[TCTI][,ak=DIR][,reports=DIR]``. Raises UsageError, MissingComponent."""
-    place, options = split_options("snp", argument, ("ak", "reports"))
+    place, options = split_options("snp", argument, ("ak", "reports"), commas=True)
     ak = load_key(Path(options["ak"])) if "ak" in options else None
     return SnpRoot(place or None, ak=ak, reports=Path(options.get("reports", DIRECTORY)))

@@ -34,6 +34,7 @@ class SoftwareRoot(RegisterRoot):
 
     name = "software"
     kind = "software"
+    caveat = "registers of the software root of trust prove nothing: they are for tests"
 
     def __init__(self, path: Path | None = None, default_register: str = "rtmr2") -> None:
         self._path = path

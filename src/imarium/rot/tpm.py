@@ -10,6 +10,7 @@ from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import (
     PcrSelection,
     parse_attest,
+    parse_credential,
     parse_selection,
     parse_signature,
     pcr_digest,
@@ -18,7 +19,16 @@ from imarium.formats.tpm import (
 from imarium.hashes import HashAlgorithm, by_tcg_id
 from imarium.rot.ak_store import EndorsementKind, StoredKey
 from imarium.rot.protocol import Quote
-from imarium.rot.tpm_ak import KeyKind, create_ak, drop_ak, load_ak, make_persistent
+from imarium.rot.tpm_ak import (
+    EndorsementKey,
+    KeyKind,
+    create_ak,
+    drop_ak,
+    endorsement_key,
+    load_ak,
+    make_persistent,
+    open_challenge,
+)
 from imarium.rot.tss import Handle, Tss, default_tcti
 
 __all__ = ["Tpm"]
@@ -218,6 +228,27 @@ class Tpm:
                 return Quote(attest, signature, key.public, after)
             before = after
         raise DeviceError(f"PCRs changed during each of {_QUOTE_ATTEMPTS} quotes; try again, or select fewer")
+
+    def endorsement_key(self, kind: EndorsementKind = EndorsementKind.ECC_P256) -> EndorsementKey:
+        """The endorsement key of the TCG's default template, with its certificate. Raises DeviceError."""
+        return endorsement_key(self._tss, kind)
+
+    def open_challenge(self, challenge: bytes) -> bytes:
+        """The nonce in a verifier's challenge to this TPM and its attestation key.
+
+        Raises MalformedInput for what is no challenge, DeviceError for one to another TPM or key, UsageError without
+        an attestation key.
+        """
+        credential = parse_credential(challenge)
+        _, handle = self._loaded_ak()
+        return open_challenge(self._tss, handle, credential)
+
+    def use_ak(self, key: StoredKey) -> None:
+        """Quote with this key from now on. Raises DeviceError if the one of before cannot be flushed."""
+        handle, self._ak_handle, before = self._ak_handle, None, self._ak
+        self._ak = key
+        if handle is not None and before is not None:
+            drop_ak(self._tss, before, handle)
 
     def _loaded_ak(self) -> tuple[StoredKey, Handle]:
         if self._ak is None:

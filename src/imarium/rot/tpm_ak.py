@@ -11,12 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imarium.errors import DeviceError, UsageError
-from imarium.formats.tpm import EccCurve, ObjectAttributes, SignatureScheme
+from imarium.formats.tpm import Credential, EccCurve, ObjectAttributes, SignatureScheme
 from imarium.hashes import SHA256
 from imarium.rot.ak_store import EndorsementKind, StoredKey
 from imarium.rot.tss import Handle, Tss
 
-__all__ = ["AK_ATTRIBUTES", "KeyKind", "create_ak", "drop_ak", "load_ak", "make_persistent", "public_template"]
+__all__ = [
+    "AK_ATTRIBUTES",
+    "EndorsementKey",
+    "KeyKind",
+    "create_ak",
+    "drop_ak",
+    "endorsement_key",
+    "load_ak",
+    "make_persistent",
+    "open_challenge",
+    "public_template",
+]
 
 AK_ATTRIBUTES = (
     ObjectAttributes.FIXED_TPM
@@ -41,8 +52,21 @@ _EK_ATTRIBUTES = (
     | ObjectAttributes.DECRYPT
 )
 _EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
+_RSA_2048_BYTES = 256
 _AES_128_CFB = struct.pack(">HHH", 0x0006, 128, 0x0043)
 _NULL = struct.pack(">H", 0x0010)
+
+
+_CERTIFICATES = {EndorsementKind.RSA_2048: 0x01C00002, EndorsementKind.ECC_P256: 0x01C0000A}
+"""The NV indexes of the certificates for the keys of templates L-1 and L-2 (TCG EK Credential Profile 2.5, 2.2.1.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndorsementKey:
+    """A TPM's endorsement key, a TPM2B_PUBLIC, and its certificate in DER, None where the TPM has none."""
+
+    public: bytes
+    certificate: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +120,26 @@ def _ek_template(kind: EndorsementKind) -> bytes:
 @contextmanager
 def _parent(tss: Tss, kind: EndorsementKind) -> Iterator[tuple[Handle, Handle]]:
     """The endorsement key, and a session that opens it once; both leave the TPM with the context."""
-    with tss.flushed(tss.create_endorsement_key(_ek_template(kind))) as ek, tss.endorsement_session() as session:
+    handle, _ = tss.create_endorsement_key(_ek_template(kind))
+    with tss.flushed(handle) as ek, tss.endorsement_session() as session:
         yield ek, session
+
+
+def endorsement_key(tss: Tss, kind: EndorsementKind) -> EndorsementKey:
+    """The endorsement key and the certificate that the TPM's maker left for it. Raises DeviceError."""
+    handle, public = tss.create_endorsement_key(_ek_template(kind))
+    with tss.flushed(handle):
+        return EndorsementKey(public, tss.nv_read(_CERTIFICATES[kind]))
+
+
+def open_challenge(tss: Tss, loaded: Handle, credential: Credential) -> bytes:
+    """What a verifier's challenge holds: only this TPM can tell, and only while it has this key ``loaded``.
+
+    Raises DeviceError for a challenge to another TPM or key.
+    """
+    rsa = len(credential.secret) == _RSA_2048_BYTES  # else it is a point
+    with _parent(tss, EndorsementKind.RSA_2048 if rsa else EndorsementKind.ECC_P256) as (ek, session):
+        return tss.activate_credential(loaded, ek, session, credential.blob, credential.secret)
 
 
 def create_ak(

@@ -9,23 +9,27 @@ from typing import ClassVar, Self
 from imarium.chain import aggregated_pcrs, pcr_aggregate
 from imarium.errors import RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
+from imarium.formats.tpm import SignatureScheme
 from imarium.formats.tpm.selection import MAX_PCRS
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 from imarium.registers import Access, Register
-from imarium.rot.ak_store import StoredKey, load_key
+from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
+from imarium.rot.options import split_options
 from imarium.rot.protocol import NativeQuote, Values
 from imarium.rot.swtpm import OwnSwtpm
 from imarium.rot.tpm import Tpm
+from imarium.rot.tpm_ak import KeyKind
 from imarium.rot.tss import default_tcti
 
-__all__ = ["TpmRoot", "tpm_root"]
+__all__ = ["TpmRoot", "choose_banks", "tpm_root"]
 
 
 class TpmRoot:
     """A TPM; implements :class:`~imarium.rot.protocol.RootOfTrust`.
 
     ``tcti`` names the TPM as tpm2-tools do, by default this machine's. With ``swtpm`` it is a simulator of our own
-    instead, which ends with this process. ``ak`` is the key to quote with.
+    instead, which ends with this process. ``ak`` is the key to quote with. Quotes are in the banks that
+    :func:`choose_banks` takes, unless told otherwise.
     """
 
     name: ClassVar[str] = "tpm"
@@ -36,6 +40,7 @@ class TpmRoot:
         self._tcti = tcti
         self._swtpm = swtpm
         self._ak = ak
+        self._quoted: tuple[HashAlgorithm, ...] = ()
         self._device: Tpm | None = None
 
     @property
@@ -43,6 +48,12 @@ class TpmRoot:
         """Of the simulator's directory, or of the name in use. Two names of one TPM are taken for two devices."""
         place = str(self._swtpm.state) if self._swtpm else self._tcti or default_tcti()
         return f"tpm-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:16]}"
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The simulator of our own, where one runs: who watches programs must not keep it waiting."""
+        pid = self._swtpm.pid if self._swtpm else None
+        return () if pid is None else (pid,)
 
     @property
     def device(self) -> Tpm:
@@ -113,18 +124,66 @@ class TpmRoot:
         values = self.device.read(aggregated_pcrs(source), [source])[source]
         return pcr_aggregate(values, source) or bytes(bank.size)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key to quote with."""
+        return self._ak is not None
+
+    def use_banks(self, banks: Collection[HashAlgorithm]) -> None:
+        """Quote in these banks."""
+        self._quoted = tuple(banks)
+
+    def use_key(self, directory: Path) -> bool:
+        """Quote with the attestation key in ``directory``, made there first if there is none; whether it was made.
+
+        Raises what :func:`~imarium.rot.save_key` and :func:`~imarium.rot.load_key` raise.
+        """
+        made = not holds_key(directory)
+        if made:
+            save_key(directory, self.device.create_ak(KeyKind(SignatureScheme.ECDSA), self._endorsement_kind()))
+        self._ak = load_key(directory)
+        self.device.use_ak(self._ak)
+        return made
+
+    def open_challenge(self, challenge: bytes) -> bytes:
+        """The nonce in a verifier's challenge to this TPM and its key. Raises as :meth:`Tpm.open_challenge`."""
+        return self.device.open_challenge(challenge)
+
+    def _endorsement_kind(self) -> EndorsementKind:
+        """The endorsement key that a new attestation key is made under."""
+        return EndorsementKind.ECC_P256
+
     def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
-        """A TPM2_Quote over the registers in all banks. ``beside`` has ``signature`` and ``ak``."""
+        """A TPM2_Quote over the registers. ``beside`` has ``signature`` and ``ak``."""
         if self._ak is None:
-            raise RefusedOperation("quoting needs an attestation key; give tpm:...,ak=DIR, made by imarium rot ak DIR")
+            advice = f"give {self.name}:...,ak=DIR, made by imarium rot ak DIR"
+            raise RefusedOperation(f"quoting needs an attestation key; {advice}")
         pcrs = tuple(sorted({_pcr(name) for name in registers or (self.default_register,)}))
-        quote = self.device.quote(nonce, dict.fromkeys(self.banks(), pcrs))
+        quote = self.device.quote(nonce, dict.fromkeys(self._quoted or choose_banks(self.banks()), pcrs))
         values: Values = {str(pcr): {bank: of[pcr] for bank, of in quote.values.items()} for pcr in pcrs}
         return NativeQuote(self.kind, quote.attest, {"signature": quote.signature, "ak": quote.ak}, values)
+
+    def unknown_banks(self) -> tuple[str, ...]:
+        """The banks with PCRs whose algorithm imarium does not know, as the kernel names them."""
+        return tuple(f"tpm_alg_{identifier:x}" for identifier in self.device.unknown_banks())
 
     def update_counter(self) -> int:
         """pcrUpdateCounter: one more for each digest."""
         return self.device.update_counter()
+
+
+def choose_banks(there: Collection[HashAlgorithm]) -> tuple[HashAlgorithm, ...]:
+    """The banks to quote unless told otherwise: SHA-1 and SHA-256, which every kernel can compute.
+
+    All that are there if SHA-256 is not. Raises UsageError if that leaves SHA-1 alone, which no verifier accepts.
+    """
+    usual = tuple(bank for bank in (SHA1, SHA256) if bank in there)
+    chosen = usual if SHA256 in there else tuple(there)
+    if not set(chosen) - {SHA1}:
+        raise UsageError(
+            "the TPM has no bank but SHA-1, which no verifier accepts; allocate SHA-256 (tpm2_pcrallocate)"
+        )
+    return chosen
 
 
 def tpm_root(argument: str) -> TpmRoot:
@@ -132,9 +191,8 @@ def tpm_root(argument: str) -> TpmRoot:
 
     ``,ak=DIR`` at its end names the key to quote with. Raises UsageError, MissingComponent.
     """
-    place, separator, key = argument.rpartition(",ak=")
-    place = place if separator else argument
-    ak = load_key(Path(key)) if separator else None
+    place, options = split_options("tpm", argument, ("ak",), commas=True)
+    ak = load_key(Path(options["ak"])) if "ak" in options else None
     module, _, configuration = place.partition(":")
     if module == "swtpm" and not configuration.startswith(("host=", "port=", "path=")):
         if not configuration:

@@ -7,7 +7,7 @@ from imarium.registers import Provider, TsmRegisters, discover
 from imarium.rot.options import split_options
 from imarium.rot.register_root import RegisterRoot
 
-__all__ = ["TsmRoot", "measurements", "tsm_root"]
+__all__ = ["TsmRoot", "first_device", "measurements", "tsm_root"]
 
 
 class TsmRoot(RegisterRoot):
@@ -20,6 +20,11 @@ class TsmRoot(RegisterRoot):
 def measurements(place: str) -> Provider:
     """The registers of a device by its name, or in a directory where ``place`` has a slash."""
     return TsmRegisters(Path(place) if "/" in place else place)
+
+
+def first_device() -> str:
+    """The first device of this machine that has registers, or nothing."""
+    return next(iter(discover()), "")
 
 
 def tsm_root(argument: str) -> TsmRoot:

@@ -28,6 +28,11 @@ _MAX_DIGEST_PROPERTY = 0x120
 _MAX_AUTH = 64
 """TPM2B_AUTH: a TPM2B_DIGEST."""
 
+_FIRST_NV_INDEX = 0x01000000
+_HANDLES_AT_ONCE = 128
+_NV_BLOCK = 512
+"""Bytes read at once, which is no more than any TPM gives."""
+
 _FORMAT_ONE = 0x80
 _HINTS = {
     0x08E: "a hierarchy has an authorisation value: give it",
@@ -173,15 +178,15 @@ class Tss:
             attest, signature = self._esapi.quote(key, request, data)
         return bytes(attest), bytes(signature.marshal())
 
-    def create_endorsement_key(self, template: bytes) -> Handle:
-        """TPM2_CreatePrimary in the endorsement hierarchy, of a TPM2B_PUBLIC; the caller flushes it."""
+    def create_endorsement_key(self, template: bytes) -> tuple[Handle, bytes]:
+        """TPM2_CreatePrimary in the endorsement hierarchy: the key, which the caller flushes, and its TPM2B_PUBLIC."""
         types = self._lib.types
-        public, _ = types.TPM2B_PUBLIC.unmarshal(template)
+        requested, _ = types.TPM2B_PUBLIC.unmarshal(template)
         with self._command("TPM2_CreatePrimary of the endorsement key"):
-            handle, *_ = self._esapi.create_primary(
-                types.TPM2B_SENSITIVE_CREATE(), public, self._lib.ESYS_TR.ENDORSEMENT
+            handle, public, *_ = self._esapi.create_primary(
+                types.TPM2B_SENSITIVE_CREATE(), requested, self._lib.ESYS_TR.ENDORSEMENT
             )
-        return Handle(handle)
+        return Handle(handle), bytes(public.marshal())
 
     @contextmanager
     def endorsement_session(self) -> Iterator[Handle]:
@@ -216,6 +221,49 @@ class Tss:
             private_area, _ = types.TPM2B_PRIVATE.unmarshal(private)
             public_area, _ = types.TPM2B_PUBLIC.unmarshal(public)
             return Handle(self._esapi.load(parent, private_area, public_area, session1=session))
+
+    def activate_credential(self, key: Handle, parent: Handle, session: Handle, blob: bytes, secret: bytes) -> bytes:
+        """TPM2_ActivateCredential: what the credential for ``key`` holds. ``blob`` and ``secret`` are without sizes."""
+        types = self._lib.types
+        with self._command("TPM2_ActivateCredential of a challenge, which may be for another TPM or another key"):
+            return bytes(
+                self._esapi.activate_credential(
+                    key,
+                    parent,
+                    types.TPM2B_ID_OBJECT(credential=blob),
+                    types.TPM2B_ENCRYPTED_SECRET(secret=secret),
+                    session2=session,
+                )
+            )
+
+    def nv_read(self, index: int) -> bytes | None:
+        """TPM2_NV_Read of all of an index that anyone may read; None where there is none."""
+        if index not in self._nv_indexes():
+            return None
+        with self._command(f"TPM2_NV_Read of {index:#x}"):
+            handle = self._esapi.tr_from_tpmpublic(index)
+            try:
+                public, _ = self._esapi.nv_read_public(handle)
+                size = int(public.nvPublic.dataSize)
+                parts = [
+                    bytes(self._esapi.nv_read(handle, min(_NV_BLOCK, size - at), at, auth_handle=handle))
+                    for at in range(0, size, _NV_BLOCK)
+                ]
+            finally:
+                self._esapi.tr_close(handle)
+        return b"".join(parts)
+
+    def _nv_indexes(self) -> frozenset[int]:
+        """TPM2_GetCapability: the NV indexes that are defined."""
+        first, found = _FIRST_NV_INDEX, set[int]()
+        more = True
+        while more:
+            with self._command("TPM2_GetCapability of the NV indexes"):
+                more, capability = self._esapi.get_capability(self._lib.TPM2_CAP.HANDLES, first, _HANDLES_AT_ONCE)
+            handles = [int(handle) for handle in capability.data.handles]
+            found.update(handles)
+            more, first = bool(more and handles), max(handles, default=first) + 1
+        return frozenset(found)
 
     def find(self, persistent: int) -> tuple[Handle, bytes]:
         """The persistent object at this TPM handle, and its Name; the caller forgets it."""

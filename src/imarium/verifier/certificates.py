@@ -4,7 +4,7 @@ Revocation is not looked at: a verifier that has revocation lists leaves revoked
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,10 +52,13 @@ class CertifiedKey:
     at: datetime
 
 
-def open_chain(certified: CertifiedKey) -> tuple[x509.Certificate | None, tuple[str, ...]]:
+def open_chain(
+    certified: CertifiedKey, *, understood: Collection[x509.ObjectIdentifier] = ()
+) -> tuple[x509.Certificate | None, tuple[str, ...]]:
     """The leaf, None if a certificate cannot be read, and what is wrong with the chain.
 
-    Raises UsageError if the time has no time zone.
+    ``understood`` are critical extensions that are good beside those checked here. Raises UsageError if the time has no
+    time zone.
     """
     if len(certified.intermediates) > MAX_INTERMEDIATES:
         return None, (f"there are {len(certified.intermediates)} certificates between, at most {MAX_INTERMEDIATES} do",)
@@ -63,7 +66,7 @@ def open_chain(certified: CertifiedKey) -> tuple[x509.Certificate | None, tuple[
         chain = [load_certificate(data) for data in (certified.leaf, *certified.intermediates, certified.root)]
     except MalformedInput as error:
         return None, (str(error),)
-    return chain[0], tuple(chain_faults(chain, certified.at))
+    return chain[0], tuple(chain_faults(chain, certified.at, understood))
 
 
 def load_certificate(data: bytes) -> x509.Certificate:
@@ -97,10 +100,13 @@ def _read(certificate: x509.Certificate) -> hashes.HashAlgorithm | None:
     return certificate.signature_hash_algorithm
 
 
-def chain_faults(chain: Sequence[x509.Certificate], at: datetime) -> Iterator[str]:
+def chain_faults(
+    chain: Sequence[x509.Certificate], at: datetime, understood: Collection[x509.ObjectIdentifier] = ()
+) -> Iterator[str]:
     """What is wrong with ``chain``, which goes from the leaf to the trusted root; nothing if it is good.
 
-    ``at`` is the time the certificates must be valid at. Raises UsageError if it has no time zone.
+    ``at`` is the time the certificates must be valid at, ``understood`` as in :func:`open_chain`. Raises UsageError if
+    the time has no time zone.
     """
     if at.tzinfo is None:
         raise UsageError("the time of a verification needs a time zone")
@@ -110,7 +116,7 @@ def chain_faults(chain: Sequence[x509.Certificate], at: datetime) -> Iterator[st
             start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             yield f"{name} is valid from {start:%Y-%m-%d} to {end:%Y-%m-%d} only, the time is {at:%Y-%m-%d}"
         for extension in certificate.extensions:
-            if extension.critical and extension.oid not in _UNDERSTOOD:
+            if extension.critical and extension.oid not in {*_UNDERSTOOD, *understood}:
                 yield f"{name} has a critical extension {extension.oid.dotted_string} that is not understood"
     for depth, (child, issuer) in enumerate(zip(chain, [*chain[1:], chain[-1]], strict=True)):
         if not _issued(child, issuer):

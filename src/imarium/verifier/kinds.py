@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from imarium.formats.roots import CcaPart, RootPart, SoftwarePart, TdxPart, TpmPart, VirtccaPart
+from imarium.formats.roots import CcaPart, RootPart, SnpPart, SoftwarePart, TdxPart, TpmPart, VirtccaPart
 from imarium.verifier.attested import Attested, Request
 from imarium.verifier.reason import Reason
 from imarium.verifier.root_cca import CcaTrust, VirtccaTrust, check_cca_root, check_virtcca
+from imarium.verifier.root_snp import SnpTrust, check_snp_root
 from imarium.verifier.root_software import SoftwareTrust, check_software
 from imarium.verifier.root_tdx import TdxTrust, check_tdx
 from imarium.verifier.root_tpm import TpmTrust, check_tpm
@@ -20,7 +21,7 @@ __all__ = ["KINDS", "RootKind", "Trust", "check_root"]
 _Part = TypeVar("_Part", bound=RootPart)
 _Trust = TypeVar("_Trust")
 
-Trust = TpmTrust | TdxTrust | CcaTrust | VirtccaTrust | SoftwareTrust
+Trust = TpmTrust | TdxTrust | CcaTrust | VirtccaTrust | SnpTrust | SoftwareTrust
 """What a caller trusts of one kind of root of trust."""
 
 
@@ -59,6 +60,7 @@ KINDS: Mapping[
     | RootKind[TdxPart, TdxTrust]
     | RootKind[CcaPart, CcaTrust]
     | RootKind[VirtccaPart, VirtccaTrust]
+    | RootKind[SnpPart, SnpTrust]
     | RootKind[SoftwarePart, SoftwareTrust],
 ] = {
     kind.part: kind
@@ -66,7 +68,12 @@ KINDS: Mapping[
         RootKind(TpmPart, TpmTrust, check_tpm, _missing("tpm", "the attestation key (--ak)")),
         RootKind(TdxPart, TdxTrust, check_tdx, _missing("tdx", "collateral and time (--tdx-collateral, --time)")),
         RootKind(CcaPart, CcaTrust, check_cca_root, _missing("cca", "the platform's key (--cca-platform-key)")),
-        RootKind(VirtccaPart, VirtccaTrust, check_virtcca, _missing("virtcca", "its key (--cca-platform-key)")),
+        RootKind(
+            VirtccaPart, VirtccaTrust, check_virtcca, _missing("virtcca", "the platform's key (--virtcca-platform-key)")
+        ),
+        RootKind(
+            SnpPart, SnpTrust, check_snp_root, _missing("snp", "AMD's root and the attestation key (--snp-root, --ak)")
+        ),
         RootKind(SoftwarePart, SoftwareTrust, check_software, _SOFTWARE),
     )
 }

@@ -50,14 +50,24 @@ from imarium.formats.snp import (
     parse_vtpm_manifest,
     svsm_report_data,
 )
-from imarium.formats.tpm import ObjectAttributes, Public
+from imarium.formats.tpm import Public
 from imarium.verifier.certificates import CertifiedKey, open_chain
+from imarium.verifier.challenge import is_endorsement_key
 from imarium.verifier.reason import Reason
 
-__all__ = ["CertifiedKey", "SnpCheck", "SnpPolicy", "SvsmEvidence", "VtpmCheck", "check_snp", "check_svsm_vtpm"]
+__all__ = [
+    "MEASUREMENT_SIZE",
+    "CertifiedKey",
+    "SnpCheck",
+    "SnpPolicy",
+    "SvsmEvidence",
+    "VtpmCheck",
+    "check_snp",
+    "check_svsm_vtpm",
+]
 
-_NEEDED = ObjectAttributes.FIXED_TPM | ObjectAttributes.FIXED_PARENT
-_NEEDED |= ObjectAttributes.RESTRICTED | ObjectAttributes.DECRYPT | ObjectAttributes.SENSITIVE_DATA_ORIGIN
+MEASUREMENT_SIZE = 48
+"""The bytes of a launch measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +189,7 @@ def _endorsement_key(evidence: SvsmEvidence, reasons: list[Reason]) -> Public | 
     except MalformedInput as error:
         reasons.append(Reason("manifest_malformed", str(error)))
         return None
-    if ek.attributes & _NEEDED != _NEEDED or ek.attributes & ObjectAttributes.SIGN or not ek.storage:
+    if not is_endorsement_key(ek):
         detail = f"the key's attributes {int(ek.attributes):#010x} are not those of an endorsement key"
         reasons.append(Reason("ek_unsuitable", detail))
     return ek

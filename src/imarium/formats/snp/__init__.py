@@ -24,15 +24,18 @@ from imarium.formats.snp.svsm import (
     parse_vtpm_manifest,
     svsm_report_data,
 )
+from imarium.formats.snp.table import MAX_CERTIFICATE_TABLE, CertificateTable, parse_certificate_table
 
 __all__ = [
     "AMD_ARC",
     "ECC_P256_EK_SIZE",
+    "MAX_CERTIFICATE_TABLE",
     "NONCE_SIZE",
     "REPORT_SIZE",
     "RSA_2048_EK_SIZE",
     "SIGNED_SIZE",
     "VTPM_SERVICE",
+    "CertificateTable",
     "FirmwareVersion",
     "GuestPolicy",
     "KeyCertificate",
@@ -40,6 +43,7 @@ __all__ = [
     "SigningKey",
     "SnpReport",
     "TcbVersion",
+    "parse_certificate_table",
     "parse_key_extensions",
     "parse_snp_report",
     "parse_vtpm_manifest",

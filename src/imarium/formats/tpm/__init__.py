@@ -6,6 +6,7 @@ byte; what is left over, cut short, over its limit or unknown raises MalformedIn
 """
 
 from imarium.formats.tpm.attest import ATTEST_QUOTE, TPM_GENERATED, Attest, ClockInfo, QuoteInfo, parse_attest
+from imarium.formats.tpm.credential import MAX_CHALLENGE, Credential, parse_credential
 from imarium.formats.tpm.public import (
     EccCurve,
     EccKey,
@@ -13,6 +14,7 @@ from imarium.formats.tpm.public import (
     Public,
     RsaKey,
     SigningScheme,
+    StorageCipher,
     parse_public,
     parse_public_area,
 )
@@ -27,9 +29,11 @@ from imarium.formats.tpm.signature import (
 
 __all__ = [
     "ATTEST_QUOTE",
+    "MAX_CHALLENGE",
     "TPM_GENERATED",
     "Attest",
     "ClockInfo",
+    "Credential",
     "EccCurve",
     "EccKey",
     "EcdsaSignature",
@@ -43,7 +47,9 @@ __all__ = [
     "Signature",
     "SignatureScheme",
     "SigningScheme",
+    "StorageCipher",
     "parse_attest",
+    "parse_credential",
     "parse_public",
     "parse_public_area",
     "parse_selection",

@@ -17,12 +17,16 @@ __all__ = [
     "Public",
     "RsaKey",
     "SigningScheme",
+    "StorageCipher",
     "parse_public",
     "parse_public_area",
 ]
 
 MAX_PUBLIC_SIZE = 1024
 """No TPMT_PUBLIC of an RSA or ECC key comes near this many bytes."""
+
+ENDORSEMENT_HIERARCHY = (0x4000000B).to_bytes(4, "big")
+"""TPM_RH_ENDORSEMENT, which stands for the hierarchy in Qualified Names of its keys."""
 
 DEFAULT_EXPONENT = 65537
 """What an exponent of 0 stands for (section 12.2.3.5)."""
@@ -83,6 +87,14 @@ class SigningScheme:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageCipher:
+    """The symmetric cipher, in CFB mode, that a key protects its children with, and the bits of its keys."""
+
+    name: str
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class RsaKey:
     """An RSA public key; ``modulus`` is big-endian and has exactly ``bits`` bits."""
 
@@ -105,14 +117,14 @@ class Public:
     """TPMT_PUBLIC of an RSA or ECC key.
 
     ``area`` is the structure as it was given. ``scheme`` is None for a key that signs with any scheme, and for one
-    that does not sign. ``storage`` tells that the key has a symmetric cipher for its children.
+    that does not sign. ``storage`` is the cipher for the key's children, None where it can have none.
     """
 
     area: bytes
     name_algorithm: HashAlgorithm
     attributes: ObjectAttributes
     auth_policy: bytes
-    storage: bool
+    storage: StorageCipher | None
     scheme: SigningScheme | None
     key: RsaKey | EccKey
 
@@ -123,6 +135,14 @@ class Public:
         Raises MissingComponent if this machine cannot compute nameAlg.
         """
         return self.name_algorithm.tcg_id.to_bytes(2, "big") + self.name_algorithm.digest(self.area)
+
+    def qualified_name(self, parent: "Public | None" = None) -> bytes:
+        """The Qualified Name as a child of ``parent``, a primary key of the endorsement hierarchy, or as such a key.
+
+        Part 1, section 16. Raises MissingComponent as :attr:`name`.
+        """
+        above = ENDORSEMENT_HIERARCHY if parent is None else parent.qualified_name()
+        return self.name_algorithm.tcg_id.to_bytes(2, "big") + self.name_algorithm.digest(above + self.name)
 
 
 def parse_public(data: bytes) -> Public:
@@ -169,12 +189,12 @@ def _auth_policy(cursor: Cursor, algorithm: HashAlgorithm) -> bytes:
     return policy
 
 
-def _symmetric(cursor: Cursor, attributes: ObjectAttributes) -> bool:
-    """A TPMT_SYM_DEF_OBJECT (section 11.1.7); returns whether it is not TPM_ALG_NULL."""
+def _symmetric(cursor: Cursor, attributes: ObjectAttributes) -> StorageCipher | None:
+    """A TPMT_SYM_DEF_OBJECT (section 11.1.7); None for TPM_ALG_NULL."""
     at = cursor.offset
     identifier = cursor.u16("symmetric")
     if identifier == _NULL:
-        return False
+        return None
     if attributes & ObjectAttributes.SIGN:
         raise cursor.fail("no symmetric cipher in a signing key", f"{identifier:#06x}", at=at)
     if identifier not in _BLOCK_CIPHERS:
@@ -183,7 +203,7 @@ def _symmetric(cursor: Cursor, attributes: ObjectAttributes) -> bool:
     bits, mode = cursor.u16("symmetric keyBits"), cursor.u16("symmetric mode")
     if bits not in (128, 192, 256) or mode != _CFB:
         raise cursor.fail("128, 192 or 256 key bits in CFB mode", f"{bits}, mode {mode:#06x}", at=at)
-    return True
+    return StorageCipher(_BLOCK_CIPHERS[identifier], bits)
 
 
 def _scheme(cursor: Cursor, kind: int, attributes: ObjectAttributes) -> SigningScheme | None:

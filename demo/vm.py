@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -16,8 +15,7 @@ from vm.errors import VmError  # noqa: E402
 from vm.kernels import kernel  # noqa: E402
 from vm.machine import Setup, run  # noqa: E402
 
-from imarium.formats.evidence import Evidence  # noqa: E402
-from imarium.formats.records import read_records  # noqa: E402
+from imarium.cli.demo_story import tamper  # noqa: E402
 
 PROGRAMS = Path(sys.executable).parent
 VICTIM = b"/usr/bin/sort"
@@ -65,24 +63,6 @@ def in_the_machine(share: Path, nonce: str) -> None:
         sys.exit(f"the demonstration failed in the machine: exit status {done.status}")
 
 
-def tamper(evidence: Path, kept: Path) -> Path:
-    """Change one byte of a name in the kept list, and send that list with the TPM's untouched quote."""
-    claim = Evidence.decode(evidence.read_bytes())
-    layout = claim.log.layout
-    victim = next(record for record in read_records([claim.log.records], layout) if record.name == VICTIM)
-    place = victim.offset + victim.size - len(victim.data) + victim.data.rindex(VICTIM) + len(VICTIM) - 1
-    records = bytearray(claim.log.records)
-    records[place] ^= 1
-    with kept.open("r+b") as file:
-        file.seek(place)
-        file.write(records[place : place + 1])
-    name = bytes(records[place + 1 - len(VICTIM) : place + 1])
-    print(f"record {victim.number} said {VICTIM.decode()}, now it says {name.decode()}")
-    changed = evidence.with_name("tampered.cbor")
-    changed.write_bytes(replace(claim, log=replace(claim.log, records=bytes(records))).encode())
-    return changed
-
-
 def main() -> None:
     """The whole story."""
     with tempfile.TemporaryDirectory(prefix="imarium-demo-") as name:
@@ -96,7 +76,8 @@ def main() -> None:
 
         say("Someone with root hides what ran: one byte of the kept list is changed")
         kept = share / "store" / "logs" / "0000" / "list"
-        changed = tamper(evidence, kept)
+        said, changed = tamper(evidence, kept, VICTIM)
+        print(said, flush=True)
         call("replay", str(kept), status=1)
         call("verify", str(changed), *options, status=1)
     say("Kept, proved, and tampering found. 'imarium --help' shows the commands; README.md goes on from here")

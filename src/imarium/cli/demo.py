@@ -1,0 +1,49 @@
+"""``imarium demo``: all of it on this machine, told as a story."""
+
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imarium.cli.demo_story import Story, tell, tell_without_mount
+from imarium.errors import MissingComponent
+
+__all__ = ["demo"]
+
+
+def demo(
+    no_mount: Annotated[
+        bool, typer.Option("--no-mount", help="Measure in explicit calls only, as without root or FUSE.")
+    ] = False,
+) -> None:
+    """Show it all on this machine: an engine with a TPM simulator, measured, kept, proved, appraised, tampered with.
+
+    It takes half a minute and needs root, FUSE and swtpm. Without root or FUSE it shows what can be done without.
+    Everything is made in a temporary directory and removed at the end; the machine's own TPM and list stay untouched.
+    """
+    if find_spec("tpm2_pytss") is None or shutil.which("swtpm") is None:
+        raise MissingComponent("the demonstration needs a TPM simulator: apt install swtpm, pip install 'imarium[tpm]'")
+    lacking = _lacking()
+    with tempfile.TemporaryDirectory(prefix="imarium-demo-") as name, Story(Path(name)) as story:
+        if lacking or no_mount:
+            for what in lacking:
+                story.note(what)
+            tell_without_mount(story)
+        else:
+            tell(story)
+
+
+def _lacking() -> list[str]:
+    """What is missing for the whole story, with what to do about it."""
+    lacking = []
+    if os.geteuid() != 0:
+        lacking.append("not root: programs cannot be measured as they run; run it as root, or with sudo")
+    if not Path("/dev/fuse").exists():
+        lacking.append("no /dev/fuse: no files can be mounted; modprobe fuse")
+    if find_spec("mfusepy") is None:
+        lacking.append("no FUSE library: no files can be mounted; apt install fuse3, pip install 'imarium[fuse]'")
+    return lacking

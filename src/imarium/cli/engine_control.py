@@ -1,0 +1,66 @@
+"""Talking to the running engine, for ``imarium engine``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imarium.cli.output import console, emit_json
+from imarium.engine import ask
+
+__all__ = ["is_running", "measure_there", "show_status", "stop_engine", "suspend_engine"]
+
+
+def is_running(directory: Path) -> bool:
+    """Whether an engine answers there."""
+    return (directory / "control").exists()
+
+
+def suspend_engine(directory: Path, path: Path, *, stay: bool, json: bool) -> int:
+    """Have it write what the next engine goes on from, and end unless it is to ``stay``."""
+    done = ask(directory, {"command": "suspend", "path": str(path.absolute()), "stay": stay})
+    if json:
+        emit_json(done)
+        return 0
+    console().print(f"suspended: {done['records']} records in {path}; go on with --restore {path}", markup=False)
+    return 0
+
+
+def stop_engine(directory: Path, *, json: bool) -> int:
+    """End it."""
+    done = ask(directory, {"command": "stop"})
+    if json:
+        emit_json(done)
+    return 0
+
+
+def measure_there(directory: Path, paths: Sequence[Path], *, json: bool) -> int:
+    """Have it measure files, and print what came of each."""
+    done: Mapping[str, Any] = ask(directory, {"command": "measure", "paths": [str(path.absolute()) for path in paths]})
+    if json:
+        emit_json(done)
+        return 0
+    out = console()
+    for each in done["files"]:
+        out.print(f"{each['path']}: {'recorded' if each['recorded'] else 'not recorded: known, or not to be measured'}")
+    return 0
+
+
+def show_status(directory: Path, *, json: bool) -> int:
+    """Print how it stands."""
+    found: Mapping[str, Any] = ask(directory, {"command": "status"})
+    if json:
+        emit_json(found)
+        return 0
+    out = console()
+    records = found["records"]
+    out.print(f"records    {records['current']} current, {records['staged']} staged, {records['full']} in all")
+    out.print(f"violations {found['violations']}")
+    if found["problems"]:
+        out.print(f"problems   {found['problems']} uses of files may not have been measured before they happened")
+    out.print(f"measuring  {'suspended' if found['suspended'] else 'yes'}")
+    if found["bypass"]:
+        out.print("registers  BYPASS: nothing is extended, so nothing proves the list")
+    for each in found["registers"]:
+        behind = f"; {each['waiting']} wait: {each['error']}" if each["waiting"] else ""
+        out.print(f"registers  {each['root']} {each['register']}: {each['records']} records{behind}", markup=False)
+    return 0

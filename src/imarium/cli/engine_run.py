@@ -1,0 +1,168 @@
+"""Running an engine, for ``imarium engine``: its roots of trust, its policy, what it watches, and its files."""
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from imarium.cli.engine_answers import answers, status_document
+from imarium.cli.engine_control import is_running, measure_there
+from imarium.cli.output import console, emit_json, progress_console
+from imarium.engine import (
+    BUILTIN_POLICIES,
+    Engine,
+    EngineOptions,
+    Policy,
+    WatchOptions,
+    builtin_policy,
+    serving,
+)
+from imarium.errors import UsageError
+from imarium.formats import ascii_line
+from imarium.fuse import mounted
+from imarium.hashes import SHA1, HashAlgorithm
+from imarium.rot import RootOfTrust, TpmRoot, choose_root
+from imarium.securityfs.client import DIRECTORIES
+from imarium.securityfs.tree import ImaTree
+
+__all__ = ["EngineRun", "run_engine"]
+
+_LOG = logging.getLogger("imarium.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """What was asked for. ``chosen`` says that ``directory`` was named and is not the default one."""
+
+    directory: Path
+    chosen: bool
+    options: EngineOptions
+    roots: tuple[str, ...]
+    policy: tuple[str, ...]
+    mount: Path | None
+    staging: bool
+    watch: tuple[Path, ...]
+    deadline: float
+    exempt: tuple[int, ...]
+    measure: tuple[Path, ...]
+    restore: Path | None
+    once: bool
+    json: bool
+
+
+def run_engine(run: EngineRun) -> int:
+    """Begin, measure, serve until told to end; the exit status."""
+    _say_what_happens()
+    if run.once and run.measure and not run.restore and is_running(run.directory):
+        return measure_there(run.directory, run.measure, json=run.json)
+    with ExitStack() as stack:
+        directory = run.directory
+        if run.once and not run.chosen:  # its list ends with it, and the place of another engine's stays as it is
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imarium-engine-")))
+        roots = _roots(stack, run.roots)
+        policy, files = _policy(run.policy)
+        engine = stack.enter_context(
+            Engine(directory, options=run.options, roots=roots, policy=policy, restore=run.restore)
+        )
+        for path in files:
+            engine.policy.append(os.fsencode(path.absolute()))
+        if run.once:
+            recorded = [(path, engine.measure_file(path)) for path in run.measure]
+            _show_list(engine, recorded, json=run.json)
+            return 0
+        own = tuple(pid for root in roots if isinstance(root, TpmRoot) for pid in root.processes)
+        _serve(replace(run, exempt=(*run.exempt, *own)), engine, _banks(roots, run.options.hash_algorithm))
+        if run.json:
+            emit_json(status_document(engine.status()))
+    return 0
+
+
+def _say_what_happens() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("imarium: %(message)s"))
+    logging.getLogger("imarium").addHandler(handler)
+
+
+def _roots(stack: ExitStack, names: Sequence[str]) -> list[RootOfTrust]:
+    """The roots of trust that open, closed with ``stack``. What does not is said loudly, and is left out."""
+    if names == ("none",):
+        return []
+    if not names and any(place.exists() for place in DIRECTORIES):
+        _LOG.warning("BYPASS: NOTHING IS ANCHORED: this kernel measures too, into the same registers; name a --rot")
+        return []
+    roots = []
+    for name in names or (None,):
+        choice = choose_root(name)
+        if choice.root is not None:
+            stack.callback(choice.root.close)
+            roots.append(choice.root)
+    return roots
+
+
+def _policy(names: Sequence[str]) -> tuple[Policy, list[Path]]:
+    """The built-in policy, and the files of rules that take its place. Raises UsageError."""
+    builtin = [name for name in names if name in BUILTIN_POLICIES]
+    files = [Path(name) for name in names if name not in BUILTIN_POLICIES]
+    for path in files:
+        if not path.is_file():
+            raise UsageError(f"{path} is neither a built-in policy ({', '.join(BUILTIN_POLICIES)}) nor a file of rules")
+    return builtin_policy(builtin if names else BUILTIN_POLICIES), files
+
+
+def _banks(roots: Sequence[RootOfTrust], algorithm: HashAlgorithm) -> list[HashAlgorithm]:
+    """The algorithms that get lists of their own: SHA-1, those of the registers, and what files are measured with."""
+    return list(dict.fromkeys([SHA1, *(bank for root in roots for bank in root.banks()), algorithm]))
+
+
+def _serve(run: EngineRun, engine: Engine, banks: Sequence[HashAlgorithm]) -> None:
+    ended = threading.Event()
+    end: Callable[[], None] = ended.set
+    with ExitStack() as stack:
+        wait: Callable[[], object] = ended.wait
+        if run.mount is not None:
+            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging)
+            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine"))
+            end, wait = mount.end, mount.wait
+        else:
+            stack.enter_context(_signals(ended))
+        if run.watch:
+            options = WatchOptions(deadline=run.deadline, exempt=run.exempt)
+            stack.enter_context(engine.watch(run.watch, mounts=[run.mount] if run.mount else [], options=options))
+        for path in run.measure:
+            engine.measure_file(path)
+        stack.enter_context(serving(engine.directory, answers(engine, end)))
+        where = f"mounted at {run.mount}" if run.mount else "running"
+        progress_console().print(f"{where}; interrupt to end, or --stop", markup=False)
+        with suppress(KeyboardInterrupt):
+            wait()
+
+
+@contextmanager
+def _signals(ended: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block in good order."""
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_list(engine: Engine, recorded: Sequence[tuple[Path, bool]], *, json: bool) -> None:
+    """The list as the kernel's ASCII file shows it, so that replay can read it."""
+    with engine.queue.lock:
+        records = engine.queue.current
+        lines = [ascii_line(records[number].record(number, SHA1)) for number in range(records.first, records.end)]
+    if json:
+        shown = [line.decode(errors="backslashreplace").rstrip("\n") for line in lines]
+        files = [{"path": str(path), "recorded": found} for path, found in recorded]
+        emit_json({**status_document(engine.status()), "files": files, "list": shown})
+        return
+    out = console()
+    out.file.flush()
+    out.file.write(b"".join(lines).decode(errors="backslashreplace"))

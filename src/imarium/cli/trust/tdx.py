@@ -1,0 +1,50 @@
+"""What is trusted of Intel TDX."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imarium.cli.documents import read_text
+from imarium.cli.trust.common import Common, read_certificate
+from imarium.formats.registers import PcrIndex
+from imarium.formats.tdx import IMA_RTMR, RtmrIndex
+from imarium.verifier import TdxTrust
+from imarium.verifier.tdx import UP_TO_DATE
+
+__all__ = ["TdxOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class TdxOptions:
+    """Intel's collateral, and a root certificate where it is not Intel's own."""
+
+    tdx_collateral: Annotated[
+        Path | None,
+        typer.Option("--tdx-collateral", metavar="FILE", help="TDX: Intel's collateral, JSON in the form of dcap-qvl."),
+    ] = None
+    tdx_root: Annotated[
+        Path | None, typer.Option("--tdx-root", metavar="FILE", help="TDX: a root certificate [default: Intel's].")
+    ] = None
+    tdx_accept: Annotated[
+        list[str] | None,
+        typer.Option("--tdx-accept", metavar="STATUS", help="TDX: a TCB status to accept [default: UpToDate]."),
+    ] = None
+
+    def trusted(self, common: Common) -> tuple[TdxTrust, ...]:
+        """What is trusted of this kind. Raises UsageError, MalformedInput and MissingComponent."""
+        if self.tdx_collateral is None:
+            return ()
+        anchoring = common.anchoring
+        columns = {column: RtmrIndex(register) for column, register in anchoring.every_column().items()}
+        trust = TdxTrust(
+            collateral=read_text(self.tdx_collateral),
+            now=common.now,
+            root_ca=None if self.tdx_root is None else read_certificate(self.tdx_root),
+            accepted=frozenset(self.tdx_accept or ()) or UP_TO_DATE,
+            columns=columns or {PcrIndex(IMA_RTMR): IMA_RTMR},
+            initial={RtmrIndex(register): value for register, value in anchoring.initial.items()},
+            bridged=anchoring.bridged,
+        )
+        return (trust,)

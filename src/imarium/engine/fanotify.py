@@ -1,0 +1,116 @@
+"""The kernel's fanotify, as far as a watch needs it: permission events, and their answers.
+
+See fanotify(7). What it takes: Linux with CONFIG_FANOTIFY_ACCESS_PERMISSIONS, and CAP_SYS_ADMIN.
+"""
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntFlag
+from pathlib import Path
+from typing import Self
+
+from imarium.errors import MissingComponent
+
+__all__ = ["FanotifyGroup", "Happened", "RawEvent"]
+
+_CLOEXEC, _NONBLOCK, _CLASS_CONTENT = 0x1, 0x2, 0x4
+_UNLIMITED_QUEUE, _UNLIMITED_MARKS, _REPORT_TID = 0x10, 0x20, 0x100
+_MARK_ADD, _MARK_FILESYSTEM = 0x1, 0x100
+_ALLOW = 0x1
+_NO_DESCRIPTOR = -1
+_VERSION = 3
+_EVENT = struct.Struct("=IBBHQii")
+_RESPONSE = struct.Struct("=iI")
+_READ = 256 * _EVENT.size
+"""Events taken at once. Each of them opens a file."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fanotify_mark.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p)
+
+
+class Happened(IntFlag):
+    """What an event is about."""
+
+    CLOSE_WRITE = 0x8
+    OVERFLOW = 0x4000
+    OPEN = 0x10000
+    """Somebody waits for the file to be opened (FAN_OPEN_PERM)."""
+    EXECUTE = 0x40000
+    """Somebody waits for the file to be opened to be executed (FAN_OPEN_EXEC_PERM)."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self & (Happened.OPEN | Happened.EXECUTE))
+
+
+_ALL = Happened.CLOSE_WRITE | Happened.OPEN | Happened.EXECUTE
+
+
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """An event. ``descriptor`` is the file, open for reading, the receiver's to close; -1 for an overflow."""
+
+    happened: Happened
+    descriptor: int
+    task: int
+
+
+class FanotifyGroup:
+    """A group: what is marked with it gives events to it. Once it is closed, nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        """Raises MissingComponent where there is no fanotify, or no permission for it."""
+        flags = _CLOEXEC | _NONBLOCK | _CLASS_CONTENT | _UNLIMITED_QUEUE | _UNLIMITED_MARKS | _REPORT_TID
+        files = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | getattr(os, "O_LARGEFILE", 0)
+        self.descriptor = _libc.fanotify_init(flags, files)
+        if self.descriptor < 0:
+            reason = os.strerror(ctypes.get_errno())
+            raise MissingComponent(f"cannot watch files: fanotify: {reason}; it takes root (CAP_SYS_ADMIN)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def watch(self, path: Path) -> None:
+        """Ask for events of the whole file system that ``path`` is on. Raises MissingComponent."""
+        if _libc.fanotify_mark(self.descriptor, _MARK_ADD | _MARK_FILESYSTEM, _ALL, -100, os.fsencode(path)):
+            number = ctypes.get_errno()
+            hint = "; the kernel needs CONFIG_FANOTIFY_ACCESS_PERMISSIONS" if number == 22 else ""
+            raise MissingComponent(f"cannot watch {path}: {os.strerror(number)}{hint}")
+
+    def read(self) -> list[RawEvent]:
+        """The events there are; none if there are none. Raises OSError; the file of an event may be lost then."""
+        try:
+            data = os.read(self.descriptor, _READ)
+        except BlockingIOError:
+            return []
+        return list(_events(data))
+
+    def allow(self, descriptor: int) -> None:
+        """Let the task that waits for this event's file go on. Does nothing where it has been killed meanwhile."""
+        try:
+            os.write(self.descriptor, _RESPONSE.pack(descriptor, _ALLOW))
+        except FileNotFoundError:
+            return
+
+    def close(self) -> None:
+        """Let everybody go on and get no more events."""
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
+
+
+def _events(data: bytes) -> Iterator[RawEvent]:
+    position = 0
+    while position + _EVENT.size <= len(data):
+        length, version, _, _, mask, descriptor, task = _EVENT.unpack_from(data, position)
+        if version != _VERSION or length < _EVENT.size:
+            raise MissingComponent(f"this kernel's fanotify speaks version {version}, not {_VERSION}")
+        yield RawEvent(Happened(mask & (_ALL | Happened.OVERFLOW)), descriptor, task)
+        position += length

@@ -1,0 +1,272 @@
+"""A watch: files are measured before they are used, and nobody waits longer than a deadline.
+
+One thread takes events and never waits for anything else, some measure, one looks at the clock, one tells of problems.
+The engine's own tasks are let go at once, whatever they open, so that it never waits for itself. If the process dies,
+the kernel lets everybody go.
+"""
+
+import os
+import queue
+import resource
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol, Self
+
+from imarium.engine.fanotify import FanotifyGroup, Happened, RawEvent
+from imarium.engine.watch_scope import Scope
+from imarium.errors import ImariumError, MissingComponent
+
+__all__ = ["Problem", "ProblemKind", "Watch", "WatchOptions", "Watcher"]
+
+_SPARE_DESCRIPTORS = 128
+_PROBLEMS = 1024
+_TICK = 0.25
+
+
+class Watcher(Protocol):
+    """What measures: see :class:`imarium.engine.FileMeasurer`. Called from several threads."""
+
+    def opened(self, descriptor: int, task: int, *, executes: bool) -> None:
+        """A task waits for a file. Raises OSError, ImariumError."""
+
+    def closed(self, descriptor: int) -> None:
+        """Somebody who could write has closed a file. Raises OSError, ImariumError."""
+
+
+class ProblemKind(Enum):
+    """Why a use of a file may not have been measured before it happened."""
+
+    OVERDUE = "overdue"
+    """Measuring took longer than the deadline. It goes on, but the file was let go."""
+    OVERLOADED = "overloaded"
+    """Too many waited: this one was let go at once."""
+    OVERFLOW = "overflow"
+    """The kernel has dropped events."""
+    FAILED = "failed"
+    """Measuring failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One use of a file that is not in the list, or not before it happened."""
+
+    kind: ProblemKind
+    name: bytes
+    task: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """``deadline`` in seconds is how long anybody waits, ``waiting`` how many may at the same time.
+
+    ``workers`` is the number of threads that measure. What the processes of ``exempt`` open is let go at once, as is
+    what this process opens: those that measuring itself depends on.
+    """
+
+    deadline: float = 5.0
+    workers: int = 4
+    waiting: int = 512
+    exempt: tuple[int, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """An event that is being looked after. It is answered once."""
+
+    event: RawEvent
+    deadline: float
+    done: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, group: FanotifyGroup) -> bool:
+        """Let the task go; False if it has been."""
+        with self.lock:
+            first, self.done = not self.done, True
+        if first and self.event.happened.waits:
+            group.allow(self.event.descriptor)
+        return first
+
+
+class Watch:
+    """Watches ``paths`` while its ``with`` block runs: whole file systems where they are mounted, else what is below.
+
+    ``tell`` is told of each problem, in a thread of its own. ``mounts`` are where this process serves file systems
+    itself: they cannot be watched, for reading an event would wait for its own answer.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        watcher: Watcher,
+        tell: Callable[[Problem], None],
+        *,
+        options: WatchOptions | None = None,
+        mounts: Sequence[Path] = (),
+    ) -> None:
+        """Raises UsageError for paths that cannot be watched."""
+        self.options = options or WatchOptions()
+        self._scope = Scope(paths, mounts)
+        self._watcher = watcher
+        self._tell = tell
+        self._limit = _room(self.options.waiting)
+        self._group: FanotifyGroup | None = None
+        self._work: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._problems: queue.Queue[Problem | None] = queue.Queue(_PROBLEMS)
+        self._waiting: deque[_Pending] = deque()
+        self._open = 0
+        self._count = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Raises MissingComponent where fanotify is not there or not permitted. Then nothing is watched."""
+        group = self._group = FanotifyGroup()
+        try:
+            self._start(group)
+            for path in self._scope.roots:
+                group.watch(path)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Let everybody go and watch no more. What is being measured is finished, unless it hangs."""
+        self._stopping.set()
+        if self._group is not None:
+            self._group.close()
+        for _ in range(self.options.workers):
+            self._work.put(None)
+        deadline = time.monotonic() + self.options.deadline
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _start(self, group: FanotifyGroup) -> None:
+        jobs = [
+            ("take", lambda: self._take(group)),
+            ("clock", lambda: self._watch_clock(group)),
+            ("tell", self._tell_problems),
+            *(("measure", lambda: self._measure(group)) for _ in range(self.options.workers)),
+        ]
+        for name, job in jobs:
+            thread = threading.Thread(target=job, name=f"imarium-watch-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _take(self, group: FanotifyGroup) -> None:
+        """Take events. Whatever waits is answered, or has a deadline."""
+        poller = select.poll()
+        poller.register(group.descriptor, select.POLLIN)
+        while not self._stopping.is_set():
+            try:
+                if poller.poll(_TICK * 1000):
+                    for event in group.read():
+                        self._dispatch(group, event)
+            except OSError as error:
+                if not self._stopping.is_set():
+                    self._problem(ProblemKind.FAILED, b"", 0, f"taking events: {error.strerror}")
+
+    def _dispatch(self, group: FanotifyGroup, event: RawEvent) -> None:
+        if event.happened & Happened.OVERFLOW:
+            self._problem(ProblemKind.OVERFLOW, b"", 0, "the kernel's queue of events was full")
+            return
+        pending = _Pending(event, time.monotonic() + self.options.deadline)
+        if self._is_exempt(event.task):
+            self._finish(group, pending)
+            return
+        with self._count:
+            room = self._open < self._limit
+            self._open += room
+        if not room:
+            name = _name(event.descriptor)
+            self._finish(group, pending)
+            self._problem(ProblemKind.OVERLOADED, name, event.task, f"{self._limit} files are waiting already")
+            return
+        if event.happened.waits:
+            self._waiting.append(pending)
+        self._work.put(pending)
+
+    def _is_exempt(self, task: int) -> bool:
+        return any(os.access(f"/proc/{process}/task/{task}", os.F_OK) for process in ("self", *self.options.exempt))
+
+    def _measure(self, group: FanotifyGroup) -> None:
+        while (pending := self._work.get()) is not None:
+            try:
+                self._handle(pending.event)
+            finally:
+                self._finish(group, pending)
+                with self._count:
+                    self._open -= 1
+
+    def _handle(self, event: RawEvent) -> None:
+        try:
+            if self._scope.covers(event.descriptor):
+                if event.happened.waits:
+                    executes = bool(event.happened & Happened.EXECUTE)
+                    self._watcher.opened(event.descriptor, event.task, executes=executes)
+                else:
+                    self._watcher.closed(event.descriptor)
+        except (ImariumError, OSError) as error:
+            self._problem(ProblemKind.FAILED, _name(event.descriptor), event.task, str(error))
+
+    def _watch_clock(self, group: FanotifyGroup) -> None:
+        """Let go what has waited too long, and then say so."""
+        while not self._stopping.wait(min(_TICK, self.options.deadline / 4)):
+            now = time.monotonic()
+            while self._waiting and (self._waiting[0].done or self._waiting[0].deadline <= now):
+                pending = self._waiting.popleft()
+                name = b"" if pending.done else _name(pending.event.descriptor)
+                if pending.answer(group):
+                    detail = f"not measured within {self.options.deadline:g} seconds"
+                    self._problem(ProblemKind.OVERDUE, name, pending.event.task, detail)
+
+    def _finish(self, group: FanotifyGroup, pending: _Pending) -> None:
+        try:
+            pending.answer(group)
+        except OSError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            os.close(pending.event.descriptor)
+
+    def _problem(self, kind: ProblemKind, name: bytes, task: int, detail: str) -> None:
+        """Leave it for the thread that tells; when that is far behind, one like it is waiting there already."""
+        try:
+            self._problems.put_nowait(Problem(kind, name, task, detail))
+        except queue.Full:
+            return
+
+    def _tell_problems(self) -> None:
+        while not (self._stopping.is_set() and self._problems.empty()):
+            try:
+                problem = self._problems.get(timeout=_TICK)
+            except queue.Empty:
+                continue
+            if problem is not None:
+                self._tell(problem)
+
+
+def _name(descriptor: int) -> bytes:
+    """The file's name for a message; asks no file system."""
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % descriptor)  # noqa: PTH115 - names are bytes
+    except OSError:
+        return b"?"
+
+
+def _room(wanted: int) -> int:
+    """How many files can wait at once. The kernel refuses an open whose event finds no descriptor here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    room = hard - _SPARE_DESCRIPTORS if hard != resource.RLIM_INFINITY else wanted
+    if room < 1:
+        raise MissingComponent(f"this process may open {hard} files; watching takes more (ulimit -n)")
+    return min(wanted, room)

@@ -1,0 +1,74 @@
+"""Who else has a file open: for writing, which a lease tells, or for reading, which ``/proc`` tells."""
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["is_open_for_reading", "is_open_for_writing"]
+
+_F_SETSIG = 10
+
+
+def is_open_for_writing(descriptor: int) -> bool:
+    """Whether anybody has the file open for writing, or is about to. ``descriptor`` must be open for reading only.
+
+    A read lease is refused while there is a writer. It is given back at once; a writer that comes in between waits for
+    that moment. Where the file system has no leases, the open files of all processes are looked through.
+    """
+    try:
+        fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)  # which nobody dies of
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            return True
+        return any(flags & os.O_ACCMODE for flags in _open_files(descriptor))
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def is_open_for_reading(descriptor: int) -> bool:
+    """Whether another process has the file open for reading only, or mapped."""
+    return any(not flags & os.O_ACCMODE for flags in _open_files(descriptor)) or _is_mapped(descriptor)
+
+
+def _processes() -> Iterator[Path]:
+    own = str(os.getpid())
+    return (path for path in Path("/proc").iterdir() if path.name.isdigit() and path.name != own)
+
+
+def _open_files(descriptor: int) -> Iterator[int]:
+    """The flags of each descriptor another process has of this file."""
+    status = os.fstat(descriptor)
+    for process in _processes():
+        try:
+            opened = list((process / "fd").iterdir())
+        except OSError:
+            continue
+        for one in opened:
+            try:
+                if os.path.samestat(one.stat(), status):
+                    yield _flags(process / "fdinfo" / one.name)
+            except OSError:
+                continue
+
+
+def _flags(path: Path) -> int:
+    with path.open("rb") as info:
+        return next((int(line.split()[1], 8) for line in info if line.startswith(b"flags:")), 0)
+
+
+def _is_mapped(descriptor: int) -> bool:
+    """Whether a process has it mapped other than to write into it. The engine itself maps no watched file for long."""
+    status = os.fstat(descriptor)
+    wanted = [b"%02x:%02x" % (os.major(status.st_dev), os.minor(status.st_dev)), b"%d" % status.st_ino]
+    for process in _processes():
+        try:
+            with (process / "maps").open("rb") as maps:
+                if any((words := line.split(None, 5))[3:5] == wanted and words[1][1::2] != b"ws" for line in maps):
+                    return True
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,253 @@
+"""``imarium engine`` as a program: mounted, watching, with a TPM, judged by evmctl and by replay, over its lives."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from tests.real.conftest import Swtpm
+from tests.real.evmctl import evmctl
+from tests.real.running_engine import LIMIT, Running, copied_programs, imarium, start_engine
+from tests.real.test_engine_tpm import pcrread
+
+from imarium.formats import IMA_PCR, parse_pcrread
+from imarium.hashes import SHA1, SHA256
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts engines in one place, one after the other, and ends what runs."""
+    running: list[Running] = []
+
+    def begin(*arguments: str | Path) -> Running:
+        running.append(start_engine(tmp_path, *arguments))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.end()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, so that no one else waits for the engine."""
+    place = tmp_path / "watched"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "imarium-test", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def rot(swtpm: Swtpm) -> tuple[str, str]:
+    return "--rot", f"tpm:{swtpm.tcti}"
+
+
+def replayed(path: Path, pcrs: Path, *, status: int = 0) -> dict:
+    return json.loads(imarium("replay", path, "--pcrs", pcrs, "--json", status=status))
+
+
+def test_evmctl_and_replay_accept_the_mounted_list_against_the_tpms_registers(swtpm, start, watched, tmp_path):
+    engine = start("--watch", watched, *rot(swtpm))
+    for program in copied_programs(watched, "true", "date", "ls", "cat"):
+        subprocess.run([program, *(["/dev/null"] if program.name == "cat" else [])], check=True, capture_output=True)
+    pcrs = pcrread(swtpm, tmp_path)
+    found = replayed(engine.binary, pcrs)
+    assert (found["unverified"], found["bad_digests"]) == (0, [])
+    assert set(found["match"]["10"]) == {"sha1", "sha256", "sha384", "sha512"}
+    assert engine.names()[-4:] == [str(watched / name) for name in ("true", "date", "ls", "cat")]
+    values = {bank: value for bank, value in parse_pcrread(pcrs.read_text())[IMA_PCR].items() if bank in {SHA1, SHA256}}
+    assert evmctl(engine.binary, values, tmp_path) == 0
+    data = bytearray(engine.binary.read_bytes())
+    data[-3] ^= 1
+    (tmp_path / "tampered").write_bytes(data)
+    assert evmctl(tmp_path / "tampered", values, tmp_path) != 0
+    assert replayed(tmp_path / "tampered", pcrs, status=1)["match"]["10"]["sha256"] is None
+
+
+def test_every_file_that_ran_is_listed_once_per_content(swtpm, start, watched, tmp_path):
+    """A tree of executables, run from four processes at once, with one that changes in between."""
+    original = Path(shutil.which("true") or "").read_bytes()
+    programs = [watched / f"program{number}" for number in range(250)]
+    for number, program in enumerate(programs):
+        program.write_bytes(original + b"%d" % number)
+        program.chmod(0o755)
+    engine = start("--watch", watched, *rot(swtpm))
+    script = 'for p in "$@"; do "$p" || exit 1; done'
+    runs = [subprocess.Popen(["sh", "-c", script, "sh", *programs]) for _ in range(4)]
+    assert [run.wait(LIMIT) for run in runs] == [0] * 4
+    programs[7].write_bytes(original + b"changed")
+    subprocess.run([programs[7]], check=True)
+    listed = [line.split(" ")[3:5] for line in engine.ascii.read_text().splitlines()]
+    expected = [(original + b"%d" % number, program) for number, program in enumerate(programs)]
+    expected.append((original + b"changed", programs[7]))
+    wanted = sorted([f"sha256:{sha256(content).hexdigest()}", str(program)] for content, program in expected)
+    assert sorted(each for each in listed if "/program" in each[1]) == wanted
+    assert replayed(engine.binary, pcrread(swtpm, tmp_path))["unverified"] == 0
+
+
+def test_a_killed_engine_leaves_nobody_waiting(start, watched):
+    (program,) = copied_programs(watched, "true")
+    engine = start("--watch", watched, "--rot", "none")
+    stop = threading.Event()
+    failed: list[int] = []
+
+    def run() -> None:
+        while not stop.is_set():
+            if code := subprocess.run([program], check=False, timeout=LIMIT).returncode:
+                failed.append(code)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert engine.end(signal.SIGKILL) == -signal.SIGKILL
+    time.sleep(0.5)
+    stop.set()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+    assert failed == []
+    subprocess.run(["umount", "-l", str(engine.root)], check=True)
+    engine = start("--rot", "none")
+    assert engine.names()[0] == "boot_aggregate"
+
+
+def test_its_own_lives_over_processes_replay_to_the_registers_each_time(swtpm, start, tmp_path):
+    rng = random.Random(3)  # noqa: S311 - the same commands each time
+    kept, options = b"", list[str | Path]()
+    for life in range(4):
+        engine = start(*rot(swtpm), *options)
+        for number in range(rng.randrange(3, 9)):
+            file = tmp_path / f"file-{life}-{number}"
+            file.write_bytes(rng.randbytes(100))
+            imarium("engine", "--measure", file, "--state", engine.state)
+            if number == 1:
+                engine.write("binary_runtime_measurements_sha1_staged", b"A\n")
+            if number == 2:
+                kept += (engine.root / "binary_runtime_measurements_sha1_staged").read_bytes()
+                engine.write("binary_runtime_measurements_sha1_staged", b"D\n")
+        buffer = tmp_path / f"buffer{life}"
+        suspended = engine.suspend_to(buffer, "--stay")
+        assert suspended["suspended"] is True
+        assert engine.names()[-1] == "kexec_execute"
+        (tmp_path / "list").write_bytes(kept + engine.binary.read_bytes())
+        found = replayed(tmp_path / "list", pcrread(swtpm, tmp_path))
+        assert found["unverified"] == 0
+        assert len(found["boot_aggregates"]) == life + 1
+        assert all(interval["verdict"] == "exact" for interval in found["counters"])
+        engine.suspend_to(buffer)
+        assert engine.wait() == 0
+        assert not engine.root.is_mount()
+        options = ["--restore", buffer]
+    assert b"gone on from this file" in _refused(tmp_path, buffer=tmp_path / "buffer0")
+
+
+def _refused(place: Path, buffer: Path) -> bytes:
+    command = [sys.executable, "-m", "imarium", "engine", "--once", "--rot", "none"]
+    command += ["--state", str(place / "state"), "--restore", str(buffer)]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=LIMIT)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_an_engine_that_only_stopped_says_what_the_registers_held(swtpm, start, tmp_path):
+    engine = start(*rot(swtpm))
+    imarium("engine", "--stop", "--state", engine.state)
+    assert engine.wait() == 0
+    engine = start(*rot(swtpm))
+    assert any("was extended before this list" in line for line in engine.said)
+    pcrs = pcrread(swtpm, tmp_path)
+    (tmp_path / "list").write_bytes(engine.binary.read_bytes())
+    replayed(tmp_path / "list", pcrs, status=1)
+    begin = engine.state / "start.json"
+    found = json.loads(imarium("replay", tmp_path / "list", "--pcrs", pcrs, "--from", begin, "--json"))
+    assert found["unverified"] == 0
+
+
+def test_custody_takes_the_records_of_a_mounted_engine_with_proof(swtpm, start, tmp_path):
+    engine = start(*rot(swtpm))
+    keep = ("keep", "--once", "--json", "--source", engine.root, "--store", tmp_path / "store", "--tcti", swtpm.tcti)
+    for turn in range(3):
+        (tmp_path / f"file{turn}").write_text(f"content {turn}")
+        imarium("engine", "--measure", tmp_path / f"file{turn}", "--state", engine.state)
+        kept = json.loads(imarium(*keep))
+        assert kept["verdict"] == "proven"
+        assert (engine.root / "runtime_measurements_count").read_text() == "0\n"
+    export = tmp_path / "export"
+    imarium("log", "export", "--store", tmp_path / "store", "--format", "binary", "-o", export)
+    found = replayed(export, pcrread(swtpm, tmp_path))
+    assert (found["unverified"], found["records"]) == (0, 9)
+    assert all(interval["verdict"] == "exact" for interval in found["counters"])
+
+
+def test_status_of_a_bypass_and_requests_that_make_no_sense(start):
+    engine = start("--rot", "unknown")
+    assert any("BYPASS" in line for line in engine.said)
+    status = engine.status()
+    assert (status["bypass"], status["registers"], status["records"]["full"]) == (True, [], 2)
+    assert b"BYPASS" in imarium("engine", "--status", "--state", engine.state)
+    imarium("engine", "--measure", "/nowhere", "--state", engine.state, status=4)
+    imarium("engine", "--suspend-to", "/nowhere/file", "--state", engine.state, status=4)
+    assert engine.status()["suspended"] is True
+    imarium("engine", "--mount", engine.root, "--state", engine.state, status=4)
+
+
+def test_policy_and_measurements_by_options(start, tmp_path):
+    policy = tmp_path / "policy"
+    policy.write_text("measure func=FILE_CHECK fowner=0 pcr=11\n")
+    measured = tmp_path / "measured"
+    measured.write_text("x")
+    options = ["--policy", policy, "--measure", measured, "--template", "ima-sigv2", "--hash", "sha512", "--late"]
+    engine = start("--rot", "none", *options)
+    lines = [line.split(" ") for line in engine.ascii.read_text().splitlines()]
+    assert [line[4] for line in lines] == ["boot_aggregate_late", str(measured)]
+    assert all(line[2] == "ima-sigv2" and line[3].startswith("ima:sha512:") for line in lines)
+    assert (engine.root / "policy").read_text() == "measure func=FILE_CHECK pcr=11 fowner=0 \n"
+    assert (engine.root / "ascii_runtime_measurements_sha512").exists()
+
+
+def test_one_shot_prints_a_list_that_replays(swtpm, tmp_path):
+    twice = ("--measure", "/usr/bin/env") * 2
+    command = ("engine", "--once", *rot(swtpm), *twice)
+    (tmp_path / "list").write_bytes(imarium(*command))
+    assert replayed(tmp_path / "list", pcrread(swtpm, tmp_path))["unverified"] == 0
+    names = [line.split(b" ")[4] for line in (tmp_path / "list").read_bytes().splitlines()]
+    assert names == [b"boot_aggregate", b"kernel_version", b"ima_init_tpm_update_counter", b"/usr/bin/env"]
+    found = json.loads(imarium(*command, "--json", "--template", "ima"))
+    assert [each["recorded"] for each in found["files"]] == [True, False]
+    assert found["list"][-1].endswith("/usr/bin/env")
+
+
+def test_the_demonstration():
+    begun = time.monotonic()
+    said = imarium("demo").decode()
+    assert time.monotonic() - begun < 30
+    assert "verdict  proven" in said
+    assert "pass: the quote proves" in said
+    assert "record_altered" in said
+    mounts = Path("/proc/self/mounts").read_text()
+    assert "imarium-demo" not in mounts
+    said = imarium("demo", "--no-mount").decode()
+    assert "the given values cover" in said
+    assert "match no prefix" in said
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "imarium", "demo"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "TMPDIR": "/tmp"},  # noqa: S108
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not root" in done.stdout

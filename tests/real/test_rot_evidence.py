@@ -1,0 +1,339 @@
+"""From a driver's extends to the verdict, by the command line alone, for every kind of root of trust.
+
+The guests' files and devices are simulated (guest_simulator, guest_devices); the TPM is swtpm.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.real.guest_simulator import guest
+from tests.real.measured import Measured
+from tests.unit import test_eventlog as cc
+from tests.unit.builders import Made, binary, ng
+from tests.unit.cca_builders import NOW as CERTIFIED
+from tests.unit.guest_builders import aggregate_record
+from tests.unit.snp_reports import MEASUREMENT
+from tests.unit.tdx_builders import NOW
+
+from imarium.formats.evidence import Evidence, TdxPart
+from imarium.formats.tpm import parse_public
+from imarium.hashes import SHA256, SHA384
+from imarium.rot import EndorsementKind, Tpm, open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.real.conftest import Swtpm
+
+NONCE = bytes(range(20)).hex()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a program left behind."""
+
+    status: int
+    out: str
+    error: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.out))
+
+    @property
+    def codes(self) -> list[str]:
+        return [reason["code"] for reason in self.document["reasons"]]
+
+
+def imarium(*arguments: object) -> Done:
+    command = [sys.executable, "-m", "imarium", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert "Traceback" not in done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Machine:
+    """A list, a store, and the name of the root of trust that the list is anchored in."""
+
+    path: Path
+    rot: str
+    records: list[Made] = field(default_factory=list)
+
+    def anchor(self, *records: Made, register: str = "") -> None:
+        """Add records to the list and extend them through the driver, as a kernel or an engine does."""
+        with open_root(self.rot) as root:
+            for record in records:
+                digests = {bank: record.true_digest(bank.name, "little") for bank in root.banks()}
+                root.extend(register or root.default_register, digests)
+        self.listed(*records)
+
+    def listed(self, *records: Made) -> None:
+        """Add records to the list only."""
+        self.records += records
+        lists = self.path / "lists"
+        lists.mkdir(exist_ok=True)
+        (lists / "binary_runtime_measurements").write_bytes(binary(self.records))
+
+    def attest(self, *more: object, nonce: str | None = NONCE) -> Path:
+        place, output = self.path / "store", self.path / "evidence"
+        common = ("--store", place, "--source", self.path / "lists")
+        kept = imarium("keep", "--once", "--method", "follow", *common)
+        assert kept.status == 0, kept.error
+        over = [] if nonce is None else ["--nonce", nonce]
+        made = imarium("attest", "--rot", self.rot, *over, "-o", output, "--json", *common, *more)
+        assert made.status == 0, made.error
+        self.told = made.error
+        return output
+
+    def verify(self, evidence: Path, *trust: object, nonce: str = NONCE) -> Done:
+        return imarium("verify", evidence, "--nonce", nonce, "--json", *trust)
+
+    def tampered(self, evidence: Path) -> Path:
+        """The same with one letter of a name changed."""
+        data = evidence.read_bytes()
+        assert data.count(b"/bin/second") == 1
+        other = self.path / "tampered"
+        other.write_bytes(data.replace(b"/bin/second", b"/bin/sECond"))
+        return other
+
+
+def programs(column: int, *names: str) -> list[Made]:
+    return [ng(name.encode(), column) for name in names]
+
+
+def judged(machine: Machine, trust: list[object], column: int, *, register: str = "") -> None:
+    """Two programs run, evidence is made and appraised; then a third, from a state on; then someone tampers."""
+    machine.anchor(*programs(column, "/bin/first", "/bin/second"), register=register)
+    machine.listed(*programs(column, "/bin/after"))
+    state = machine.path / "state.json"
+    evidence = machine.attest()
+    good = machine.verify(evidence, *trust, "--state", state)
+    assert (good.status, good.document["verdict"]) == (0, "pass"), good.out + good.error
+    assert (good.document["covered"], good.document["unverified"]) == (3, 1)
+    assert machine.verify(evidence, *trust, nonce="00").codes.count("nonce_mismatch") >= 1
+    bad = machine.verify(machine.tampered(evidence), *trust)
+    assert (bad.status, bad.codes) == (1, ["record_altered"])
+    untrusted = imarium("verify", evidence, "--nonce", NONCE, "--allow-software", evidence, "--json")
+    assert untrusted.status in (1, 2)
+    assert set(untrusted.codes) <= {"anchor_missing", "software_key_mismatch"}
+    later = machine.verify(machine.attest("--from", 3), *trust, "--state", state)
+    assert (later.status, later.document["covered"], later.document["unverified"]) == (0, 0, 1)
+
+
+@pytest.fixture
+def td(tmp_path: Path) -> Iterator[Machine]:
+    with guest(tmp_path, "tdx_guest") as mount:
+        files = f"registers={mount / 'measurements'},reports={mount / 'report'},ccel={tmp_path / 'ccel'}"
+        yield Machine(tmp_path, f"tdx:{files}")
+
+
+def tdx_trust(machine: Machine) -> list[object]:
+    state = machine.path / "state"
+    return ["--tdx-collateral", f"{state}.collateral", "--tdx-root", f"{state}.root", "--time", NOW]
+
+
+def test_a_list_in_a_tds_rtmr_2_column_2(td: Machine) -> None:
+    with open_root(td.rot) as root:
+        aggregate = root.boot_aggregate(SHA384)
+    td.anchor(aggregate_record("sha384", aggregate, 2))
+    judged(td, tdx_trust(td), 2)
+    assert td.verify(td.path / "evidence", *tdx_trust(td), "--column", "2=3").status == 1
+
+
+def test_a_list_behind_what_firmware_extended(td: Machine) -> None:
+    """Firmware and boot loader extend RTMR 0 to 2 and log it; the list goes on from where they ended."""
+    events = {0: b"firmware", 1: b"loader", 2: b"kernel"}
+    with open_root(td.rot) as root:
+        for index, event in events.items():
+            root.extend(f"rtmr{index}", {SHA384: SHA384.digest(event)})
+        (td.path / "ccel").write_bytes(cc.header() + b"".join(cc.sha384_event(i + 1, e) for i, e in events.items()))
+        aggregate = root.boot_aggregate(SHA384)
+    td.anchor(aggregate_record("sha384", aggregate, 2))
+    judged(td, tdx_trust(td), 2)
+    shorter = Evidence.decode(td.attest().read_bytes())
+    log = cc.header() + cc.sha384_event(1, b"firmware") + cc.sha384_event(2, b"loader")
+    assert isinstance(shorter.root, TdxPart)
+    (td.path / "cut").write_bytes(Evidence(TdxPart(shorter.root.quote, log), shorter.log).encode())
+    assert td.verify(td.path / "cut", *tdx_trust(td)).codes == ["boot_aggregate_mismatch"]
+
+
+def test_a_bridged_list_in_another_rtmr(td: Machine) -> None:
+    """All of a kernel's list, whose columns say 10, in RTMR 3, as the bridge extends it."""
+    td.anchor(ng(b"boot_aggregate"), *programs(10, "/bin/first"), register="rtmr3")
+    trust = [*tdx_trust(td), "--column", "all=3", "--bridged"]
+    done = td.verify(td.attest(), *trust)
+    assert (done.status, done.document["covered"]) == (0, 2)
+    assert set(td.verify(td.path / "evidence", *tdx_trust(td)).codes) == {"register_not_quoted"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "option"), [("cca", 1, "--cca-platform-key"), ("virtcca", 10, "--virtcca-platform-key")]
+)
+def test_a_list_in_a_realms_rem_0(tmp_path: Path, kind: str, column: int, option: str) -> None:
+    with guest(tmp_path, "arm_cca_guest") as mount:
+        machine = Machine(tmp_path, f"{kind}:{mount / 'measurements'},reports={mount / 'report'}")
+        with open_root(machine.rot) as root:
+            aggregate = root.boot_aggregate(SHA256)
+        assert aggregate == bytes(32), "the initial measurement as it is"
+        machine.anchor(aggregate_record("sha256", aggregate, column))
+        judged(machine, [option, tmp_path / "state.platform"], column)
+
+
+def test_a_list_in_a_tpms_pcr_10(tmp_path: Path, swtpm: Swtpm) -> None:
+    measured = Measured.start(swtpm)
+    machine = Machine(tmp_path, f"tpm:{swtpm.tcti}")
+    machine.anchor(aggregate_record("sha256", measured.aggregate(), 10))
+    machine.attest()
+    judged(machine, ["--ak", tmp_path / "store" / "ak" / "ak.pub"], 10)
+    machine.rot = f"tpm:{swtpm.tcti},ak={tmp_path / 'store' / 'ak'}"
+    again = machine.attest("--bank", "sha384", "--register", 14)
+    assert machine.verify(again, "--ak", tmp_path / "store" / "ak" / "ak.pub", "--register", 14).status == 0
+
+
+def test_a_list_in_a_software_root_says_that_it_proves_nothing(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, f"software:{tmp_path / 'registers'}")
+    machine.anchor(ng(b"boot_aggregate", 2), *programs(2, "/bin/first"))
+    evidence = machine.attest()
+    assert "prove nothing" in machine.told
+    assert machine.verify(evidence, "--ak", evidence).status == 3
+    key = tmp_path / "key"
+    quoted = imarium("rot", "quote", "--rot", machine.rot, "--nonce", "00", "-o", tmp_path / "quote")
+    assert quoted.status == 0
+    assert "prove nothing" in quoted.error
+    key.write_bytes((tmp_path / "quote" / "key").read_bytes())
+    done = machine.verify(evidence, "--allow-software", key)
+    assert (done.status, done.document["covered"]) == (0, 2)
+
+
+@dataclass
+class SnpGuest:
+    """A guest with an SVSM whose vTPM is a swtpm."""
+
+    machine: Machine
+    swtpm: Swtpm
+
+    @property
+    def state(self) -> Path:
+        return self.machine.path / "state"
+
+    @property
+    def ak(self) -> Path:
+        return self.machine.path / "store" / "ak" / "ak.pub"
+
+    def trust(self, *more: object) -> list[object]:
+        known = ["--snp-measurement", MEASUREMENT.hex(), "--time", int(CERTIFIED.timestamp())]
+        return ["--ak", self.ak, "--snp-root", f"{self.state}.ark", *known, *more]
+
+
+@pytest.fixture
+def snp(tmp_path: Path, swtpm: Swtpm) -> Iterator[SnpGuest]:
+    with Tpm(swtpm.tcti) as device:
+        manifest = parse_public(device.endorsement_key(EndorsementKind.RSA_2048).public).area
+    (tmp_path / "state.manifest").write_bytes(manifest)
+    measured = Measured.start(swtpm)
+    with guest(tmp_path, "sev_guest") as mount:
+        machine = Machine(tmp_path, f"snp:{swtpm.tcti},reports={mount / 'report'}")
+        machine.anchor(aggregate_record("sha256", measured.aggregate(), 10))
+        yield SnpGuest(machine, swtpm)
+
+
+def test_a_list_in_the_vtpm_of_an_svsm(snp: SnpGuest) -> None:
+    snp.machine.attest()
+    judged(snp.machine, snp.trust(), 10)
+
+
+def test_what_vouches_for_a_vtpm(snp: SnpGuest) -> None:
+    evidence = snp.machine.attest()
+    verify, trust = snp.machine.verify, snp.trust
+    assert verify(evidence, *trust("--snp-issuer", f"{snp.state}.ask")).status == 0
+    assert verify(evidence, *trust("--snp-certificate", f"{snp.state}.vcek")).status == 0
+    assert verify(evidence, "--ak", snp.ak).status == 2, "the key alone is not taken for kind snp"
+    wrong: list[tuple[list[object], str]] = [
+        (["--snp-certificate", f"{snp.state}.ask"], "certificate_invalid"),
+        (["--snp-root", f"{snp.state}.ask"], "certificate_invalid"),
+        (["--time", 0], "certificate_invalid"),
+        (["--snp-ek-kind", "ecc"], "manifest_size_mismatch"),
+        (["--snp-minimum-tcb", "3.0.9.0"], "tcb_too_old"),
+        (["--snp-provider", "CN=cloud"], "csp_mismatch"),
+        (["--snp-vmpl", 1], "vmpl_mismatch"),
+    ]
+    for more, code in wrong:
+        assert code in verify(evidence, *trust(*more)).codes, more
+    unknown = trust()
+    unknown[unknown.index(MEASUREMENT.hex())] = "00" * 48
+    assert verify(evidence, *unknown).codes == ["measurement_unknown"]
+    (snp.machine.path / "state.bare").touch()
+    evidence = snp.machine.attest()
+    assert verify(evidence, *trust()).codes == ["certificate_missing"]
+    given = ["--snp-certificate", f"{snp.state}.vcek", "--snp-issuer", f"{snp.state}.ask"]
+    assert verify(evidence, *trust(*given)).status == 0
+
+
+def test_a_key_of_another_tpm_does_not_borrow_the_report(snp: SnpGuest) -> None:
+    """An attestation key under another endorsement key of the same TPM, and a report for none of the two."""
+    with Tpm(snp.swtpm.tcti) as device:
+        other = parse_public(device.endorsement_key(EndorsementKind.ECC_P256).public).area
+    made = imarium("rot", "ak", snp.machine.path / "other", "--parent", "ecc", "--tcti", snp.swtpm.tcti)
+    assert made.status == 0, made.error
+    evidence = snp.machine.attest("--ak", snp.machine.path / "other")
+    trust = ["--ak", snp.machine.path / "other" / "ak.pub", *snp.trust()[2:]]
+    assert snp.machine.verify(evidence, *trust).codes == ["ak_not_of_vtpm"]
+    (snp.machine.path / "state.manifest").write_bytes(other)
+    evidence = snp.machine.attest("--ak", snp.machine.path / "other")
+    assert snp.machine.verify(evidence, *trust, "--snp-ek-kind", "ecc").status == 0
+
+
+def test_a_vtpms_key_is_enrolled_by_a_challenge(snp: SnpGuest) -> None:
+    """The verifier knows no key beforehand: the report vouches for the one that opened the challenge."""
+    path = snp.machine.path
+    snp.machine.attest()  # makes the attestation key
+    assert imarium("rot", "ek", "--key", "rsa", "-o", path / "ek", "--tcti", snp.swtpm.tcti).status == 0
+    challenge = ("challenge", "--ak", snp.ak, "-o", path / "challenge", "--json")
+    asked = imarium(*challenge, "--ek", path / "ek" / "ek.pub")
+    assert asked.status == 0, asked.error
+    nonce = asked.document["nonce"]
+    evidence = snp.machine.attest("--challenge", path / "challenge", nonce=None)
+    enrolled = snp.trust("--snp-ek", path / "ek" / "ek.pub")
+    assert snp.machine.verify(evidence, *enrolled, nonce=nonce).status == 0
+    assert imarium("rot", "ek", "--key", "ecc", "-o", path / "ecc", "--tcti", snp.swtpm.tcti).status == 0
+    other = snp.trust("--snp-ek", path / "ecc" / "ek.pub")
+    assert "ek_mismatch" in snp.machine.verify(evidence, *other, nonce=nonce).codes
+
+
+def test_quotes_by_name_are_the_devices_own(td: Machine) -> None:
+    output = td.path / "quote"
+    nonce = bytes(64).hex()
+    done = imarium("rot", "quote", "--rot", td.rot, "--nonce", nonce, "-o", output, "--json")
+    assert done.status == 0, done.error
+    assert set(done.document) == {"kind", "statement", "beside", "registers", "directory"}
+    assert (output / "statement").read_bytes().hex() == done.document["statement"]
+    assert (output / "registers.txt").read_text().startswith("rtmr0:sha384 ")
+    for arguments, said in (
+        (["--ak", td.path / "ak"], "quotes with its own key"),
+        (["--bank", "sha384"], "leave out --bank"),
+        (["--endorsement-auth", "x"], "--endorsement-auth is for the TPM"),
+    ):
+        refused = imarium("rot", "quote", "--rot", td.rot, "--nonce", nonce, "-o", output, *arguments)
+        assert (refused.status, refused.out) == (2, "")
+        assert said in refused.error
+    short = imarium("rot", "quote", "--rot", td.rot, "--nonce", "00", "-o", output)
+    assert "takes a nonce of 64 bytes" in short.error
+
+
+def test_only_a_tpm_can_be_challenged(td: Machine) -> None:
+    td.listed(ng(b"boot_aggregate", 2))
+    td.attest()
+    common = ("--store", td.path / "store", "--source", td.path / "lists", "-o", td.path / "x")
+    challenged = imarium("attest", "--rot", td.rot, "--challenge", td.path / "ccel", *common)
+    assert challenged.status == 2
+    assert "a challenge is for a TPM" in challenged.error
+    both = imarium("attest", "--rot", td.rot, "--challenge", td.path / "x", "--nonce", "00", *common)
+    assert both.status == 2
