@@ -41,6 +41,7 @@ fuzz: setup ## fuzz each parser for a short while
 bench: setup ## time replay beside evmctl, and measure what a drain and the engine take
 	.venv/bin/python bench/replay.py
 	.venv/bin/python bench/custody.py
+	.venv/bin/python bench/serve.py
 	.venv/bin/python bench/engine.py
 
 clean: ## remove the virtual environment and caches

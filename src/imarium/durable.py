@@ -8,6 +8,7 @@ the measurement list must not add to it.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ __all__ = [
     "size_of",
     "state_directory",
     "storage_errors",
+    "sweep",
     "sync_directory",
     "sync_file",
     "truncate",
@@ -40,6 +42,7 @@ __all__ = [
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 BLOCK = 1 << 18
+_BESIDE = re.compile(r"\.[0-9a-f]{16}\.new", re.ASCII)
 
 
 @contextmanager
@@ -158,6 +161,14 @@ def replace_blocks(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE
             beside.unlink(missing_ok=True)
             raise
     sync_directory(path.parent)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what crashes of :func:`replace_file` left. Only for who alone writes in the directory."""
+    with storage_errors(directory):
+        for entry in directory.iterdir():
+            if _BESIDE.fullmatch(entry.name):
+                entry.unlink()
 
 
 def replace_unread(path: Path, data: bytes) -> None:

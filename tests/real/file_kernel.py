@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imarium.custody import ListTree, View
+from imarium.custody import View
+from imarium.custody.tree import ListTree
+from imarium.formats.records import ListLayout, read_records
 from imarium.fuse import mount
 from imarium.hashes import SHA1, SHA256, SHA512
 from imarium.securityfs import ListBusy
@@ -46,6 +48,9 @@ class FileKernel:
     def can_delete(self) -> bool:
         return True
 
+    def count(self) -> int:
+        return sum(1 for _ in read_records(self.current(), ListLayout()))
+
     def staged(self) -> Iterator[bytes]:
         return _blocks(self._staged)
 
@@ -58,6 +63,13 @@ class FileKernel:
 
     def delete_staged(self) -> None:
         shutil.rmtree(self._staged)
+
+    def delete(self, records: int) -> None:
+        data = b"".join(self.current())
+        ends = [record.offset + record.size for record in read_records([data], ListLayout())]
+        self.stage()
+        self.measure(data[ends[records - 1] :])
+        self.delete_staged()
 
     @contextmanager
     def hold(self) -> Iterator["FileKernel"]:
@@ -108,7 +120,10 @@ def watch(file: Path, stop: Path) -> None:
     while True:
         last = stop.exists()
         data = file.read_bytes()
-        assert data.startswith(before), f"read {reads}: {len(data)} bytes that do not begin as {len(before)} before"
+        assert data.startswith(before), (
+            f"read {reads}: {len(data)} bytes that do not begin as {len(before)} before: "
+            f"{data[:200]!r}, {before[:200]!r}"
+        )
         grown += len(data) > len(before)
         before, reads = data, reads + 1
         if last:

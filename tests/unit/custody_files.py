@@ -74,6 +74,13 @@ class FileKernel:
         with self.path.open("ab") as file:
             file.write(records(*names))
 
+    def boot(self) -> None:
+        """Begin a new life: registers reset, lists empty but for the boot aggregate."""
+        self.path.write_bytes(b"")
+        self.mark(Marks())
+        self._state, self._replayed = ChainState(), 0
+        self.measure("boot_aggregate")
+
     def kexec(self) -> None:
         """Go on in a new kernel, which adds its boot aggregate to what it was given."""
         marks = self.marks

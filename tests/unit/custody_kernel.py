@@ -108,6 +108,8 @@ class Kernel:
         taken = list(islice(read_records([self.current_list], LAYOUT), records))
         if len(taken) < records:
             raise NothingToDelete("fewer")
+        if self.suspended:
+            raise MeasuringSuspended("suspended")
         size = sum(record.size for record in taken)
         self.freed.append(self.current_list[:size])
         self.current_list = self.current_list[size:]

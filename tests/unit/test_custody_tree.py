@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.unit.custody_kernel import Kernel, records, violation
 
-from imarium.custody import Keeper, ListTree, Store, View
+from imarium.custody import Keeper, Store, View
+from imarium.custody.tree import ListTree
 from imarium.fuse import TreeError
 from imarium.hashes import SHA256
 from imarium.securityfs import ListBusy

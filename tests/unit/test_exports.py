@@ -9,6 +9,7 @@ EXPORTS = {
         "__version__",
     },
     "imarium.attester": {
+        "IndexedView",
         "LogView",
         "make_evidence",
     },
@@ -44,12 +45,13 @@ EXPORTS = {
         "KeepResult",
         "Keeper",
         "LastDrain",
-        "ListTree",
         "Lists",
         "Log",
         "LogMeta",
+        "Machine",
         "Method",
         "OnEvent",
+        "ReadMachine",
         "ReadRegisters",
         "Retained",
         "Retention",
@@ -401,6 +403,7 @@ EXPORTS = {
         "Steward",
         "Tls",
         "create_app",
+        "openapi_document",
     },
 }
 

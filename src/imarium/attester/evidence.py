@@ -1,7 +1,7 @@
 """Making evidence: a quote, and the records it is about."""
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from imarium.errors import RefusedOperation, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE, Evidence, ListPart
@@ -11,7 +11,7 @@ from imarium.formats.report_data import report_data
 from imarium.formats.roots import ROOT_PARTS, RootPart, quoted_part
 from imarium.rot import RootOfTrust
 
-__all__ = ["LogView", "make_evidence"]
+__all__ = ["IndexedView", "LogView", "make_evidence"]
 
 _ATTEMPTS = 4
 _BESIDE = 1 << 16
@@ -27,6 +27,17 @@ class LogView(Protocol):
 
     def blocks(self) -> Iterator[bytes]:
         """The binary list, in blocks."""
+
+
+@runtime_checkable
+class IndexedView(LogView, Protocol):
+    """A view that does not have to be read from its first record on."""
+
+    def tail(self, first: int) -> tuple[int, Collection[PcrIndex], Iterator[bytes]]:
+        """Where to begin for the records from number ``first`` on: at a record that is not behind it.
+
+        Its number, the registers that the records before it name, and the list from it on, in blocks.
+        """
 
 
 def make_evidence(
@@ -62,10 +73,11 @@ def make_evidence(
 
 def _records(view: LogView, first: int) -> tuple[ListPart, set[PcrIndex]]:
     """The log's records from number ``first`` on, and the registers that any record of it names."""
-    used: set[PcrIndex] = set()
+    begin, named, blocks = view.tail(first) if isinstance(view, IndexedView) else (0, (), view.blocks())
+    used = set(named)
     parts: list[bytes] = []
-    count = size = 0
-    for record in read_records(view.blocks(), view.layout):
+    count, size = begin, 0
+    for record in read_records(blocks, view.layout, first=begin):
         count = record.number + 1
         used.add(record.pcr)
         if record.number >= first:

@@ -1,64 +1,82 @@
 """``imarium keep``: take custody of the kernel's measurement list."""
 
-import json
 import os
-import signal
-import sys
-import threading
-from typing import Annotated
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from imarium.cli.options import Json, SourceDirectory, StoreDirectory
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.custody import (
-    KILL_VARIABLE,
-    KeepResult,
-    Schedule,
-    Service,
-    ServiceEvent,
-    SourceConfig,
-    WantedMethod,
-    default_store,
-    kill_at,
-)
-from imarium.custody.machine import boot_id, registers_of
-from imarium.errors import UsageError
+from imarium.custody import KILL_VARIABLE, KeepResult, Schedule, SourceConfig, WantedMethod, default_store, kill_at
+from imarium.custody.machine import boot_id, machine_of, registers_of
+from imarium.errors import MissingComponent, UsageError
 from imarium.securityfs import ImaDirectory
 
-__all__ = ["keep"]
+__all__ = ["CONFIGURATION", "keep", "keep_once"]
+
+CONFIGURATION = Path("/etc/imarium/keep.toml")
+"""The configuration that --check looks at unless told."""
 
 _METHODS: dict[str, WantedMethod] = {"auto": "auto", "prompt": "prompt", "trim": "trim", "follow": "follow"}
 _LOCK_PATIENCE = 2.0
+_INTERVAL, _RECORDS, _WAIT = 60.0, 1000, 5.0
+_METHOD_HELP = (
+    "prompt stages, keeps and deletes from the kernel; trim keeps, and deletes by number without staging; follow keeps "
+    "and deletes nothing; auto takes prompt where it may be done, else follow [default: auto]."
+)
 
 
 def keep(
     source: SourceDirectory = None,
     store: StoreDirectory = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            metavar="METHOD",
-            help="prompt stages, keeps and deletes from the kernel; trim keeps, and deletes by number without "
-            "staging; follow keeps and deletes nothing; auto takes prompt where it may be done, else follow.",
-        ),
-    ] = "auto",
+    method: Annotated[str | None, typer.Option(metavar="METHOD", help=_METHOD_HELP)] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Do it once and exit [default: go on until told to end].")
     ] = False,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="Without --once: how often at least.")
-    ] = 60.0,
+        float | None,
+        typer.Option(metavar="SECONDS", min=1, help="Without --once: how often at least [default: 60]."),
+    ] = None,
     at_records: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Without --once: as soon as the kernel has N records.")
-    ] = 1000,
+        int | None,
+        typer.Option(metavar="N", min=1, help="Without --once: as soon as the kernel has N records [default: 1000]."),
+    ] = None,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait while others have the lists open.")
-    ] = 5.0,
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, help="How long to wait while others have the lists open [default: 5]."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Take everything from this configuration.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help=f"Only say what is wrong with --config [default: {CONFIGURATION}].")
+    ] = False,
     tcti: Annotated[
         str | None,
         typer.Option("--tcti", metavar="NAME", help="The TPM that a source other than the kernel's extends."),
     ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--listen",
+            metavar="PLACE",
+            help="Without --once: answer verifiers at unix:PATH, or tcp:HOST:PORT with TLS; may be repeated.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="For tcp: the certificate to show (PEM).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="For tcp: its key (PEM).")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option("--client-ca", metavar="FILE", help="For tcp: who signs the certificates of clients (PEM)."),
+    ] = None,
+    quotes: Annotated[
+        bool, typer.Option("--quotes", help="With --listen: make evidence on request, with the TPM.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
@@ -67,69 +85,85 @@ def keep(
     not reached, everything is kept, nothing is deleted, and the exit status is 1.
 
     Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it
-    does on standard error, errors too, and goes on by itself when their cause is gone.
+    does on standard error, errors too, and goes on by itself when their cause is gone. With --json that is one JSON
+    object a line. With --listen it answers verifiers over HTTP: records, registers, evidence.
     """
-    if method not in _METHODS:
+    api = _api(listen, tls_cert, tls_key, client_ca, quotes)
+    alone = (source, store, method, interval, at_records, wait, tcti, api or None)
+    if (config or check) and any(option is not None for option in alone):
+        raise UsageError("--config and --check go with --once and --json only: say the rest in the configuration")
+    if check:
+        return int(_service_part().check(config or CONFIGURATION, as_json=as_json))
+    if config is not None and not once:
+        return int(_service_part().go_on_as_configured(config, as_json=as_json))
+    if config is not None:
+        return keep_once(_service_part().configured_sources(config), as_json=as_json)
+    if (method or "auto") not in _METHODS:
         raise UsageError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
-    hook = kill_at(os.environ.get(KILL_VARIABLE))
-    lists = ImaDirectory(source, patience=wait)
-    config = SourceConfig(
+    lists = ImaDirectory(source, patience=_WAIT if wait is None else wait)
+    kept = SourceConfig(
         name=str(lists.path),
         source=lists,
         store=store or default_store(),
         boot_id=boot_id(),
         registers=registers_of(lists.path, tcti),
-        method=_METHODS[method],
-        schedule=Schedule(interval=interval, records=at_records),
+        machine=machine_of(lists.path),
+        method=_METHODS[method or "auto"],
+        schedule=Schedule(interval=interval or _INTERVAL, records=at_records or _RECORDS),
         patience=_LOCK_PATIENCE,
-        hook=hook,
+        hook=kill_at(os.environ.get(KILL_VARIABLE)),
     )
-    if not once:
-        return _go_on(config, as_json)
-    result = config.keeper().once(config.method)
-    if as_json:
-        emit_json(result.to_document())
-    else:
-        _show(result)
-    if result.verdict == "refused":
-        progress_console().print(
-            f"imarium: nothing was deleted from the kernel: {result.reason}", soft_wrap=True, markup=False
-        )
-        return 1
-    return 0
+    if once:
+        if api:
+            raise UsageError("--once answers nobody; leave out --listen and what goes with it")
+        return keep_once([kept], as_json=as_json)
+    return int(_service_part().go_on(kept, tcti, api, as_json=as_json))
 
 
-def _go_on(config: SourceConfig, as_json: bool) -> int:
-    """Keep until a signal says to end."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    service = Service([config], on_event=_print_document if as_json else _print_line)
-    service.start()
+def _api(
+    listen: Sequence[str] | None, certificate: Path | None, key: Path | None, clients: Path | None, quotes: bool
+) -> dict[str, object]:
+    """The options about answering verifiers, by the configuration's names; empty if there are none.
+
+    Raises UsageError for some that mean nothing without --listen.
+    """
+    files = {"certificate": certificate, "key": key, "clients": clients}
+    named: dict[str, object] = {name: path.absolute() for name, path in files.items() if path is not None}
+    if quotes:
+        named["quotes"] = True
+    if named and not listen:
+        raise UsageError("--tls-cert, --tls-key, --client-ca and --quotes go with --listen")
+    return {"listen": tuple(listen), **named} if listen else {}
+
+
+def _service_part() -> Any:  # noqa: ANN401 - a module
+    """What needs the service's libraries. Raises MissingComponent where they are not installed."""
     try:
-        while not stop.wait(1.0):
-            service.check()
-    finally:
-        service.stop()
-    return 0
+        return import_module("imarium.cli.keep_configured")
+    except ImportError as error:
+        raise MissingComponent(f"{error.name} is not installed: pip install 'imarium[service]'") from error
 
 
-def _print_document(event: ServiceEvent) -> None:
-    sys.stdout.write(json.dumps(event.to_document(), separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+def keep_once(sources: Sequence[SourceConfig], *, as_json: bool) -> int:
+    """Drain each source once and say what was done; the worst exit status."""
+    results = {source.name: source.keeper().once(source.method) for source in sources}
+    if as_json:
+        documents = [result.to_document() for result in results.values()]
+        emit_json(documents[0] if len(documents) == 1 else dict(zip(results, documents, strict=True)))
+    for name, result in results.items():
+        if not as_json:
+            _show(result, name if len(results) > 1 else "")
+        if result.verdict == "refused":
+            progress_console().print(
+                f"imarium: nothing was deleted from the kernel: {result.reason}", soft_wrap=True, markup=False
+            )
+    return int(any(result.verdict == "refused" for result in results.values()))
 
 
-def _print_line(event: ServiceEvent) -> None:
-    text = event.detail
-    if event.result is not None:
-        result = event.result
-        text = f"{result.verdict}: kept {result.kept_records}, freed {result.freed_records}: {text}"
-    sys.stderr.write(f"imarium: {event.kind}: {text}\n")
-    sys.stderr.flush()
-
-
-def _show(result: KeepResult) -> None:
+def _show(result: KeepResult, name: str) -> None:
     out = console()
+    if name:
+        out.print(f"source   {name}", markup=False)
     out.print(f"method   {result.method}: {result.method_reason}", markup=False)
     if result.log is not None:
         out.print(f"kept     {_amount(result.kept_records, result.kept_bytes)}")

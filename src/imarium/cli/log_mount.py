@@ -8,8 +8,9 @@ from rich.console import Console
 
 from imarium.cli.options import Banks, SourceDirectory, StoreDirectory, named_banks
 from imarium.cli.output import progress_console
-from imarium.custody import ListTree, View, default_store
+from imarium.custody import View, default_store
 from imarium.custody.machine import boot_id, registers_of
+from imarium.custody.tree import ListTree
 from imarium.fuse import mount as mount_tree
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 from imarium.securityfs import ImaDirectory, ListBusy

@@ -1,8 +1,10 @@
 """Custody of measurement lists: drained from the kernel, proved, kept, and read back."""
 
 from imarium.custody.check import Finding, check_log, check_store
-from imarium.custody.journal import Entry, Event
+from imarium.custody.entry import Entry, Event
+from imarium.custody.gap import Gap
 from imarium.custody.keeper import Keeper
+from imarium.custody.life import Machine, ReadMachine
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
@@ -13,10 +15,9 @@ from imarium.custody.retention import Retained, Retention, retain
 from imarium.custody.schedule import Cause, Schedule
 from imarium.custody.service import Service, no_events
 from imarium.custody.source import HeldLists, Lists, Method, Source, WantedMethod
-from imarium.custody.status import Gap, LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
+from imarium.custody.status import LastDrain, OnEvent, ServiceEvent, ServiceStatus, SourceState, SourceStatus
 from imarium.custody.steps import KILL_VARIABLE, Hook, Step, kill_at, no_hook
 from imarium.custody.store import Store, StoreBusy, default_store
-from imarium.custody.tree import ListTree
 from imarium.custody.view import View, WholeList
 from imarium.custody.worker import SourceConfig
 
@@ -33,12 +34,13 @@ __all__ = [
     "KeepResult",
     "Keeper",
     "LastDrain",
-    "ListTree",
     "Lists",
     "Log",
     "LogMeta",
+    "Machine",
     "Method",
     "OnEvent",
+    "ReadMachine",
     "ReadRegisters",
     "Retained",
     "Retention",

@@ -53,7 +53,13 @@ def registers_named(log: Log | None, *lists: Listing) -> frozenset[PcrIndex]:
 
 
 def look(
-    log: Log | None, lists: Lists, registers: ReadRegisters, boot_id: str, *, recheck: bool = False
+    log: Log | None,
+    lists: Lists,
+    registers: ReadRegisters,
+    boot_id: str,
+    *,
+    reset: bool | None = None,
+    recheck: bool = False,
 ) -> tuple[Continuity, Listing]:
     """All that the kernel has, and how to keep it: see :func:`decide`. Raises as it, and what ``registers`` raises."""
 
@@ -63,19 +69,26 @@ def look(
     layout = log.layout if log else layout_of(read)
     values = registers(registers_named(log, survey(read, layout)))
     kernel = survey(read, layout)
-    return decide(log, kernel, values, boot_id, recheck=recheck), kernel
+    return decide(log, kernel, values, boot_id, reset=reset, recheck=recheck), kernel
 
 
 def decide(
-    log: Log | None, kernel: Listing, values: RegisterValues, boot_id: str, *, recheck: bool = False
+    log: Log | None,
+    kernel: Listing,
+    values: RegisterValues,
+    boot_id: str,
+    *,
+    reset: bool | None = None,
+    recheck: bool = False,
 ) -> Continuity:
     """How to keep ``kernel``, all that the kernel has, staged and current. ``log`` is the newest log.
 
-    ``values`` were read before the end of ``kernel``. The log is taken up where its journal ends; with ``recheck``,
-    and wherever no register is reached so, it is replayed from its first byte. Raises MalformedRecord for a kernel
-    list that cannot be read, and MalformedInput for a log that is not what its journal says.
+    ``values`` were read before the end of ``kernel``. ``reset`` says whether the registers were reset since the log was
+    written, None if that is not known; what they hold goes before it. The log is taken up where its journal ends; with
+    ``recheck``, and wherever no register is reached so, it is replayed from its first byte. Raises MalformedRecord for
+    a kernel list that cannot be read, and MalformedInput for a log that is not what its journal says.
     """
-    found = _continues(log, kernel, values, boot_id, recheck) if log else None
+    found = _continues(log, kernel, values, _Life(boot_id, reset), recheck) if log else None
     if found is not None and found.verdict != "refused":
         return found
     layout = log.layout if log and not kernel.size else layout_of(kernel.read)
@@ -83,7 +96,19 @@ def decide(
     return fresh if found is None or fresh.verdict == "proven" else found
 
 
-def _continues(log: Log, kernel: Listing, values: RegisterValues, boot_id: str, recheck: bool) -> Continuity | None:
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """What is known of the kernel's life without its records."""
+
+    boot_id: str
+    reset: bool | None
+
+    def goes_on(self, log: Log) -> bool:
+        """Whether it is that of the log's end."""
+        return not self.reset and (log.boot_id == self.boot_id or self.reset is False)
+
+
+def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, recheck: bool) -> Continuity | None:
     """The kernel list as a continuation of ``log``; None if nothing speaks for it."""
     padded = log.meta.padded
     banks = banks_of(values)
@@ -95,11 +120,13 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, boot_id: str, 
     for overlap in overlaps(log, kernel):
         proof = _proof(kernel.blocks(overlap), log.layout, state or ChainState(log.records), known, padded)
         readable = readable or proof.readable
-        if kernel.size and log.boot_id != boot_id and not proof.kernels:
+        if kernel.size and log.boot_id != life.boot_id and not proof.kernels:
             continue  # another kernel's list has its own boot aggregate behind what was carried over
         if proof.reached:
             return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", *_proved_by(proof))
-        assumed = not proof.readable and log.boot_id == boot_id and overlap in log.expected_overlaps
+        if life.reset and not proof.readable:
+            continue  # whatever the lists have in common, the registers begin anew
+        assumed = not proof.readable and life.goes_on(log) and not log.broken and overlap in log.expected_overlaps
         if by_content is None and (overlap or not kernel.size or assumed):
             by_content = overlap
             doubt = doubt or proof.doubt()

@@ -8,13 +8,17 @@ shown.
 import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from imarium import durable
 from imarium.chain import ChainState, replay
+from imarium.custody.entry import GROWING, Entry, Event
 from imarium.custody.index import INDEX_FILE, read_index
-from imarium.custody.journal import SUM_SIZE, Entry, Event, Journal, now
+from imarium.custody.journal import SUM_SIZE, Journal, now
+from imarium.custody.life import Machine
 from imarium.custody.marks import Mark
 from imarium.custody.meta import read_meta
 from imarium.custody.ownership import check_owner
@@ -27,11 +31,18 @@ from imarium.hashes import SHA1, SHA256, HashAlgorithm
 __all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
 
 LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
+_LONG_JOURNAL = 1 << 20
+"""Size in bytes above which older lines of a journal are replaced by a snapshot."""
 _FILES = (LIST_FILE, PACKED_FILE, JOURNAL_FILE, META_FILE, INDEX_FILE)
 _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
-_GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CARRIED, Event.CUT})
+
+class _Special(TypedDict, total=False):
+    """Members that only lines of one event have."""
+
+    machine: Machine
+    missing: int | None
 
 
 class Log:
@@ -52,6 +63,8 @@ class Log:
         self.list_path = directory / LIST_FILE
         self._open: durable.OpenFile | None = None
         self.index_path = directory / INDEX_FILE
+        self.clock: int | None = None
+        """The TPM's clock, which each line of the journal notes from now on."""
         packed = directory / PACKED_FILE
         self._packed = PackedList(packed) if packed.exists() and not self.list_path.exists() else None
         self._settle()
@@ -87,7 +100,7 @@ class Log:
     @property
     def growth(self) -> tuple[Entry, ...]:
         """The journal's entries that name a size of the list, oldest first."""
-        return tuple(entry for entry in self.journal.entries if entry.event in _GROWING)
+        return tuple(entry for entry in self.journal.entries if entry.event in GROWING)
 
     @property
     def unjournaled(self) -> int:
@@ -113,6 +126,25 @@ class Log:
         last = self.journal.last
         later = () if last is None or last.next_base is None else (self.bytes - last.next_base,)
         return (self.bytes - self.base, *later)
+
+    @property
+    def machine_noted(self) -> Machine | None:
+        """The machine that the journal noted last; None in logs of versions that noted none."""
+        return next((entry.machine for entry in reversed(self.journal.entries) if entry.machine is not None), None)
+
+    @property
+    def machine(self) -> tuple[Machine, str]:
+        """The machine whose records were kept last, as far as is known, and the TPM's clock; and when that was."""
+        last = self.journal.last
+        noted, at = self.machine_noted or Machine(self.boot_id), last.at if last else self.meta.created
+        clock = next((entry.clock for entry in reversed(self.journal.entries) if entry.clock is not None), noted.clock)
+        return replace(noted, boot_id=self.boot_id, clock=clock), at
+
+    @property
+    def broken(self) -> bool:
+        """Whether records are known to be missing behind the log's end."""
+        last = next((e for e in reversed(self.journal.entries) if e.event in GROWING or e.event is Event.GAP), None)
+        return last is not None and last.event is Event.GAP and self.records > 0
 
     @property
     def noted_state(self) -> ChainState | None:
@@ -228,6 +260,7 @@ class Log:
 
     def recover(self) -> int:
         """Cut what a run that died left behind its last whole, good record; the number of bytes cut."""
+        durable.sweep(self.directory)
         self.journal.repair()
         have = durable.size_of(self.list_path)
         if have == self.bytes:
@@ -297,11 +330,17 @@ class Log:
         state: ChainState | None = None,
         registers: tuple[PcrIndex, ...] = (),
         detail: str = "",
+        **special: Unpack[_Special],
     ) -> None:
         """Write a line of the journal, durably."""
         tail = "" if state is None else self._tail_sum(self.bytes)
         sizes = self.records, self.bytes, base
-        self.journal.append(Entry(event, now(), boot_id, *sizes, state, detail, next_base, registers, tail))
+        entry = Entry(event, now(), boot_id, *sizes, state, detail, next_base, registers, tail, self.clock, **special)
+        self.journal.append(entry)
+
+    def tidy(self) -> None:
+        """Keep the journal from growing without end. Raises MissingComponent; the journal is good then, too."""
+        self.journal.compact(_LONG_JOURNAL)
 
     def grow(self, records: int, size: int) -> None:
         """Count records that are in the list, synced and checked; the caller notes it in the journal next."""
@@ -313,7 +352,7 @@ class Log:
 
     def _checkpoint(self, accept: Callable[[Entry], bool]) -> Entry | None:
         """The newest entry that names a size of the list and is accepted."""
-        return next((e for e in reversed(self.journal.entries) if e.event in _GROWING and accept(e)), None)
+        return next((e for e in reversed(self.journal.entries) if e.event in GROWING and accept(e)), None)
 
 
 def _has(state: ChainState | None, banks: Collection[HashAlgorithm]) -> bool:

@@ -1,23 +1,27 @@
-"""This machine: the running kernel's boot id, and the registers that its measurement list is extended into."""
+"""This machine: its boot id, what tells its lives apart, and the registers its list is extended into."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 from imarium import durable
 from imarium.chain import RegisterValues
+from imarium.custody.life import Machine, ReadMachine
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.formats.members import BankValues
 from imarium.formats.registers import PcrIndex
-from imarium.hashes import HashAlgorithm
+from imarium.hashes import SHA256, HashAlgorithm
 from imarium.rot import Tpm
+from imarium.rot.tpm_clock import read_clock
 from imarium.rot.tpm_sysfs import read_sysfs
 from imarium.securityfs.client import DIRECTORIES
 
-__all__ = ["boot_id", "named_registers", "registers_of", "tpm_registers"]
+__all__ = ["boot_id", "machine_of", "named_registers", "read_machine", "registers_of", "tpm_registers"]
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TPM = Path("/sys/class/tpm/tpm0")
 TPM_PCRS = 24
+_NAMES = (Path("/sys/class/dmi/id/product_uuid"), Path("/etc/machine-id"))
+_IDENTITY = 32
 
 
 def boot_id(path: Path = BOOT_ID) -> str:
@@ -26,14 +30,40 @@ def boot_id(path: Path = BOOT_ID) -> str:
         return path.read_text("ascii", "replace").strip()[:64]
 
 
+def read_machine() -> Machine:
+    """What tells this life of this machine from another, as far as it can be read."""
+    names = [found for place in _NAMES if (found := _text(place))]
+    identity = SHA256.digest(b"\n".join(names)).hex()[:_IDENTITY] if names else ""
+    clock = read_clock()
+    if clock is None:
+        return Machine(boot_id(), identity)
+    return Machine(boot_id(), identity, clock.reset_count, clock.restart_count, clock.clock)
+
+
+def machine_of(directory: Path) -> ReadMachine | None:
+    """What tells the life of the lists in ``directory``: the machine's for the kernel's own, nothing for others."""
+    return read_machine if _is_own(directory) else None
+
+
+def _is_own(directory: Path) -> bool:
+    return any(place.exists() and directory.resolve() == place.resolve() for place in DIRECTORIES)
+
+
+def _text(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(256).strip()
+    except OSError:
+        return b""
+
+
 def registers_of(directory: Path, tcti: str | None = None) -> ReadRegisters:
     """What reads the registers of the lists in ``directory``.
 
     Those of the kernel's own directory are the TPM's, if the kernel shows its PCRs. Others are extended by who serves
     them: into the TPM that ``tcti`` names, or nothing is known of them.
     """
-    own = any(place.exists() and directory.resolve() == place.resolve() for place in DIRECTORIES)
-    if own:
+    if _is_own(directory):
         return tpm_registers() if any(TPM.glob("pcr-*")) else no_registers
     return no_registers if tcti is None else named_registers(tcti)
 

@@ -1,6 +1,6 @@
 """Reading custody: what is kept, and what is still in the kernel behind it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from imarium.custody.source import Source
 from imarium.custody.store import Store
 from imarium.errors import UsageError
 from imarium.formats.records import ListLayout
+from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
 __all__ = ["Custody", "Whole"]
@@ -40,6 +41,16 @@ class Whole:
             yield from self.log.blocks(self.log.offset_of(first), self.size)
         yield self.pending
 
+    def tail(self, first: int) -> tuple[int, Collection[PcrIndex], Iterator[bytes]]:
+        """Where to begin for the records from number ``first`` on: at that one if it is kept.
+
+        Its number, the registers that the records before it name, and the binary list from it on.
+        """
+        begin = min(max(first, 0), self.records)
+        if self.log is None or self.log.meta.start == "unknown":
+            return 0, (), self.blocks()  # what those before it name is learned by reading them
+        return begin, self.log.state_at(begin, (SHA1,)).values, self.blocks(begin)
+
     def state_at(self, number: int, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState:
         """The registers after ``number`` kept records. Raises UsageError, RefusedOperation."""
         if self.log is not None:
@@ -59,14 +70,17 @@ class Custody:
         """A log by number, or the newest. Raises MissingComponent, UsageError, MalformedInput."""
         return self.store.log(number)
 
-    def whole(self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers) -> Whole:
+    def whole(
+        self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers, recheck: bool = True
+    ) -> Whole:
         """What is kept, and what the kernel has behind it, without draining.
 
-        The store is locked meanwhile so that no run of custody can come between. All kept records are replayed, so
-        that none that was changed becomes evidence. Raises StoreBusy, the source's errors, MalformedInput.
+        The store is locked meanwhile so that no run of custody can come between. With ``recheck`` all kept records are
+        replayed, so that none that was changed becomes evidence; without, only the last bytes that the journal noted
+        are compared, and a verifier finds out the rest. Raises StoreBusy, the source's errors, MalformedInput.
         """
         with self.store.lock(shared=True), source.snapshot() as lists:
-            found, kernel = look(self.store.newest(), lists, registers, boot_id, recheck=True)
+            found, kernel = look(self.store.newest(), lists, registers, boot_id, recheck=recheck)
             pending = b"".join(kernel.blocks(found.overlap))
         records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
         return Whole(found.log, found.layout, records, size, pending, found.verdict, found.reason)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from imarium.chain import ChainState
 from imarium.custody.continuity import Verdict
+from imarium.custody.gap import Gap
 from imarium.custody.log import Log
 from imarium.custody.proof import Proof
 from imarium.custody.source import Method
@@ -17,7 +18,9 @@ class KeepResult:
     """What a run did. ``records`` and ``bytes`` are the log's size; ``log`` is None if there is nothing to keep yet.
 
     ``registers`` are those that vouch for the log up to its end; there are some only if the verdict is ``proven``.
-    ``reason`` says on what grounds the verdict stands, ``method_reason`` why the method was chosen.
+    ``reason`` says on what grounds the verdict stands, ``method_reason`` why the method was chosen. ``machine`` says
+    what a person should know of the machine, such as that a snapshot of it was restored; it is empty otherwise. ``gap``
+    is what was found missing.
     """
 
     method: Method
@@ -32,6 +35,8 @@ class KeepResult:
     verdict: Verdict
     registers: tuple[PcrIndex, ...]
     reason: str
+    machine: str = ""
+    gap: Gap | None = None
 
     def to_document(self) -> dict[str, object]:
         """The result as a JSON document."""
@@ -45,6 +50,8 @@ class KeepResult:
             "verdict": self.verdict,
             "registers": list(self.registers),
             "reason": self.reason,
+            "machine": self.machine,
+            "gap": self.gap.to_document() if self.gap else None,
         }
 
 

@@ -4,44 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from imarium.custody.gap import Gap
 from imarium.custody.result import KeepResult
 from imarium.custody.schedule import Cause
 from imarium.custody.source import Method
 
-__all__ = ["EventKind", "Gap", "LastDrain", "OnEvent", "ServiceEvent", "ServiceStatus", "SourceState", "SourceStatus"]
+__all__ = ["EventKind", "LastDrain", "OnEvent", "ServiceEvent", "ServiceStatus", "SourceState", "SourceStatus"]
 
 SourceState = Literal["starting", "ok", "degraded", "stopped"]
 """``degraded``: the last drain failed, or was refused; nothing is lost, and it is tried again."""
 
 
 EventKind = Literal["started", "stopped", "drained", "failed", "recovered", "gap"]
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Records that someone else took, or that never came. ``at`` is when it was seen, ``since`` when all was there.
-
-    ``log`` is the log that begins behind the gap. ``missing`` is how many are known to be missing: there may be more,
-    unless ``exact``. None if nothing is known but that there are some.
-    """
-
-    at: str
-    since: str
-    log: int | None
-    missing: int | None
-    exact: bool
-    reason: str
-
-    def to_document(self) -> dict[str, object]:
-        """The gap as a JSON document."""
-        return {
-            "at": self.at,
-            "since": self.since,
-            "log": self.log,
-            "missing": self.missing,
-            "exact": self.exact,
-            "reason": self.reason,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from imarium.custody.gap import Sightings
 from imarium.custody.journal import now
 from imarium.custody.keeper import Keeper
+from imarium.custody.life import ReadMachine
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.result import KeepResult
 from imarium.custody.schedule import Cause, Schedule, pause_after
@@ -20,6 +23,8 @@ from imarium.errors import ImariumError, RefusedOperation
 
 __all__ = ["SourceConfig", "Worker"]
 
+_MOST_GAPS = 100
+"""How many gaps a status has at most."""
 _TICK = 60.0
 """Seconds after which a worker that waits looks up, at the latest."""
 
@@ -28,7 +33,8 @@ _TICK = 60.0
 class SourceConfig:
     """A source and its store. ``boot_id`` is that of the kernel the source belongs to.
 
-    ``registers`` reads the registers its records are extended into. ``patience`` is how many seconds the store's lock
+    ``registers`` reads the registers its records are extended into, ``machine`` what more tells its life from another.
+    ``patience`` is how many seconds the store's lock
     is waited for; that of the lists is the source's own.
     """
 
@@ -37,6 +43,7 @@ class SourceConfig:
     store: Path
     boot_id: str
     registers: ReadRegisters = no_registers
+    machine: ReadMachine | None = None
     method: WantedMethod = "auto"
     schedule: Schedule = field(default_factory=Schedule)
     patience: float = 5.0
@@ -45,7 +52,14 @@ class SourceConfig:
     def keeper(self) -> Keeper:
         """A keeper of this source, in its store, which is made if it is not there. Raises as :class:`Store`."""
         store = Store(self.store, create=True, patience=self.patience)
-        return Keeper(store, self.source, boot_id=self.boot_id, registers=self.registers, hook=self.hook)
+        return Keeper(
+            store,
+            self.source,
+            boot_id=self.boot_id,
+            registers=self.registers,
+            machine=self.machine,
+            hook=self.hook,
+        )
 
 
 class Worker:
@@ -66,6 +80,7 @@ class Worker:
         self._failures = 0
         self._drained_at = self._beat_at = clock()
         self._keeper: Keeper | None = None
+        self._sightings = Sightings()
         self.status = SourceStatus(config.name, str(config.store))
 
     def request(self) -> Future[KeepResult]:
@@ -134,15 +149,18 @@ class Worker:
         since = self._clock() - self._drained_at
         if self._failures:
             return Cause.RETRY if since >= pause_after(self._failures, schedule.interval) else None
-        try:
-            self._look(self.config.source.count())
-        except ImariumError:
-            self._look(None)  # whatever it is, the next drain says it
+        self._look()
         if self.status.state == "degraded":
             return schedule.due(since, None, None)  # a refusal stands: what the kernel holds cannot be deleted
         return schedule.due(since, self.status.lag, self.status.lag_bytes)
 
-    def _look(self, lag: int | None) -> None:
+    def _look(self) -> None:
+        """Read the kernel's counter."""
+        lag: int | None = None
+        with suppress(ImariumError):  # whatever it is, the next drain says it
+            lag = self.config.source.count()
+        if lag is not None:
+            self._sightings.saw(lag)
         status = self.status
         mean = status.bytes / status.records if status.records else 0
         estimate = None if lag is None else round(lag * mean)
@@ -160,10 +178,19 @@ class Worker:
             answer: KeepResult | ImariumError = error
         else:
             self._drained(result, cause, self._clock() - begun)
+            self._look_anew(result)
             answer = result
         self._drained_at = self._beat_at = self._clock()
         with self._change:
             self._answer(served, answer)
+
+    def _look_anew(self, result: KeepResult) -> None:
+        """Read the kernel's counter after a drain: it shows what came since, or what was not deleted."""
+        emptied = result.method != "follow" and result.verdict != "refused"
+        self._look()
+        self._sightings = Sightings(0 if emptied else self.status.lag or 0)
+        if self.status.lag is not None:
+            self._sightings.saw(self.status.lag)
 
     def _answer(self, count: int, answer: KeepResult | ImariumError) -> None:
         """Answer those ``count`` who have waited longest."""
@@ -180,9 +207,10 @@ class Worker:
         self._answer(len(self._waiting), RefusedOperation(f"{self.config.name}: the service is stopping"))
 
     def _keep(self) -> KeepResult:
+        self._look()
         if self._keeper is None:
             self._keeper = replace(self.config, hook=self._step).keeper()
-        return self._keeper.once(self.config.method)
+        return self._keeper.once(self.config.method, sightings=self._sightings)
 
     def _step(self, step: Step) -> None:
         self._beat_at = self._clock()
@@ -207,8 +235,12 @@ class Worker:
             freed_bytes=status.freed_bytes + result.freed_bytes,
             drains=status.drains + 1,
             refusals=status.refusals + refused,
+            gaps=(*status.gaps, result.gap)[-_MOST_GAPS:] if result.gap else status.gaps,
+            gap_count=status.gap_count + (result.gap is not None),
             last=LastDrain(now(), cause, seconds, result),
         )
+        if result.gap is not None:
+            self._emit("gap", result.gap.reason)
         self._emit("drained", result.reason, cause=cause, result=result, seconds=seconds)
         if was == "degraded" and not refused:
             self._emit("recovered", result.reason)

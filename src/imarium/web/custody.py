@@ -6,10 +6,11 @@ Described in ``docs/api.md``, and by the application itself in ``docs/openapi.js
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import Response
+from pydantic import Field
 
 from imarium import __version__, hashes
 from imarium.errors import UsageError
@@ -30,7 +31,7 @@ from imarium.web.problems import Problem, answer_problems
 from imarium.web.records import Form
 from imarium.web.retrieval import Wanted, answer_records
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "openapi_document"]
 
 _MOST = 1 << 62
 
@@ -45,6 +46,20 @@ def create_app(holdings: Sequence[Holding], *, steward: Steward | None = None, l
     if not holdings:
         raise UsageError("there is nothing to serve")
     limits = limits or Limits()
+    app = _application()
+    app.state.desks = {holding.name: Desk(holding, limits) for holding in holdings}
+    app.state.steward = steward
+    app.add_middleware(Guard, limits=limits)
+    answer_problems(app)
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """The description of the API, which is the same whatever is served."""
+    return _application().openapi()
+
+
+def _application() -> FastAPI:
     app = FastAPI(
         title="imarium custody",
         version=__version__,
@@ -54,11 +69,7 @@ def create_app(holdings: Sequence[Holding], *, steward: Steward | None = None, l
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.desks = {holding.name: Desk(holding, limits) for holding in holdings}
-    app.state.steward = steward
     app.include_router(router, prefix="/v1")
-    app.add_middleware(Guard, limits=limits)
-    answer_problems(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
 
@@ -87,11 +98,15 @@ async def _log_number(
 def _bank(name: str) -> HashAlgorithm:
     """A bank of registers by name. Raises UsageError."""
     bank = hashes.by_name(name)
-    if not bank.tcg_id or not bank.computable:
-        raise UsageError(f"there are no registers of {bank.name} that could be computed here")
+    if not bank.tcg_id:
+        raise UsageError(f"there are no registers of {bank.name}; their banks are {', '.join(_BANKS)}")
+    if not bank.computable:
+        raise Problem(HTTPStatus.NOT_IMPLEMENTED, "no_such_digest", f"{bank.name} cannot be computed here")
     return bank
 
 
+_BANKS = [bank.name for bank in hashes.ALGORITHMS if bank.tcg_id]
+BankName = Annotated[str, Field(max_length=32, json_schema_extra={"enum": list(_BANKS)})]
 ItsDesk = Annotated[Desk, Depends(_desk)]
 LogNumber = Annotated[int | None, Depends(_log_number)]
 
@@ -103,7 +118,7 @@ async def _wanted(
         int | None, Query(alias="to", ge=0, lt=_MOST, description="The record to stop before [default: all].")
     ] = None,
     form: Annotated[Form, Query(description="How the records are written.")] = Form.BINARY,
-    bank: Annotated[str, Query(max_length=32, description="Whose template digests: sha1, sha256, ...")] = SHA1.name,
+    bank: Annotated[BankName, Query(description="Whose template digests.")] = SHA1.name,
     wait: Annotated[float, Query(ge=0, le=3600, description="Seconds to wait if there is nothing new.")] = 0,
     pending: Annotated[bool, Query(description="With those that are still in the kernel.")] = False,
 ) -> Wanted:
@@ -144,7 +159,7 @@ async def checkpoint(
     log: LogNumber,
     desk: ItsDesk,
     at: Annotated[int | None, Query(ge=0, lt=_MOST, description="After so many records [default: all].")] = None,
-    bank: Annotated[tuple[str, ...], Query(max_length=16, description="Banks.")] = (SHA1.name, SHA256.name),
+    bank: Annotated[tuple[BankName, ...], Query(max_length=16, description="Banks.")] = (SHA1.name, SHA256.name),
 ) -> CheckpointDocument:
     """The registers after a number of records, for a verifier that starts there."""
     banks = [_bank(name) for name in bank]

@@ -50,10 +50,9 @@ async def answer_records(desk: Desk, request: Request, wanted: Wanted) -> Respon
 
 async def _extent(desk: Desk, standing: Standing, wanted: Wanted) -> Extent:
     source = await desk.source(standing, pending=wanted.pending)
-    if wanted.last is not None and wanted.last < wanted.first:
-        raise Problem(HTTPStatus.BAD_REQUEST, "usage", f"no records go from {wanted.first} to {wanted.last}")
-    if wanted.first > source.records:
-        detail = f"log {standing.log.number} has {source.records} records; there is no record {wanted.first}"
+    if wanted.first > min(source.records, source.records if wanted.last is None else wanted.last):
+        asked = f"from {wanted.first}" + ("" if wanted.last is None else f" to {wanted.last}")
+        detail = f"log {standing.log.number} has {source.records} records; there are none {asked}"
         raise Problem(HTTPStatus.NOT_FOUND, "no_such_record", detail)
     as_kept = wanted.form is Form.BINARY and wanted.bank == SHA1
     most = desk.limits.records if as_kept else desk.limits.made
