@@ -42,6 +42,7 @@ bench: setup ## time replay beside evmctl, and measure what a drain and the engi
 	.venv/bin/python bench/replay.py
 	.venv/bin/python bench/custody.py
 	.venv/bin/python bench/serve.py
+	.venv/bin/python bench/mount.py
 	.venv/bin/python bench/engine.py
 
 clean: ## remove the virtual environment and caches
