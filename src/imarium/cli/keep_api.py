@@ -9,7 +9,6 @@ from pathlib import Path
 from fastapi.responses import Response
 
 from imarium.attester import make_evidence
-from imarium.cli.roots import prepare_quotes
 from imarium.custody import Custody, KeepResult, Service, SourceConfig, Store, Whole
 from imarium.custody.config import ApiConfig
 from imarium.custody.metrics import METRICS_TYPE, metrics_text
@@ -74,7 +73,7 @@ def _whole(source: SourceConfig) -> Whole:
 
 def _evidence(source: SourceConfig, tcti: str | None, ak: Path, nonce: bytes, first: int) -> bytes:
     with TpmRoot(tcti) as root:
-        prepare_quotes(root, ak, ())
+        root.use_key(ak)
         return make_evidence(root, partial(_whole, source), nonce=nonce, first=first).encode()
 
 
