@@ -217,6 +217,14 @@ def test_policy_and_measurements_by_options(start, tmp_path):
     assert (engine.root / "ascii_runtime_measurements_sha512").exists()
 
 
+def test_a_policy_path_on_the_mount_itself_is_refused_and_hangs_nobody(start):
+    engine = start("--rot", "none")
+    with pytest.raises(TimeoutError):
+        engine.write("policy", os.fsencode(engine.root / "policy"))
+    engine.write("policy", b"measure func=CRITICAL_DATA pcr=12\n")
+    assert (engine.root / "policy").read_text() == "measure func=CRITICAL_DATA pcr=12 \n"
+
+
 def test_one_shot_prints_a_list_that_replays(swtpm, tmp_path):
     twice = ("--measure", "/usr/bin/env") * 2
     command = ("engine", "--once", *rot(swtpm), *twice)

@@ -58,6 +58,25 @@ def keep(
         str | None,
         typer.Option("--tcti", metavar="NAME", help="The TPM that a source other than the kernel's extends."),
     ] = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--listen",
+            metavar="PLACE",
+            help="Without --once: answer verifiers at unix:PATH, or tcp:HOST:PORT with TLS; may be repeated.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="For tcp: the certificate to show (PEM).")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="For tcp: its key (PEM).")] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option("--client-ca", metavar="FILE", help="For tcp: who signs the certificates of clients (PEM)."),
+    ] = None,
+    quotes: Annotated[
+        bool, typer.Option("--quotes", help="With --listen: make evidence on request, with the TPM.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
@@ -67,9 +86,10 @@ def keep(
 
     Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it
     does on standard error, errors too, and goes on by itself when their cause is gone. With --json that is one JSON
-    object a line.
+    object a line. With --listen it answers verifiers over HTTP: records, registers, evidence.
     """
-    alone = (source, store, method, interval, at_records, wait, tcti)
+    api = _api(listen, tls_cert, tls_key, client_ca, quotes)
+    alone = (source, store, method, interval, at_records, wait, tcti, api or None)
     if (config or check) and any(option is not None for option in alone):
         raise UsageError("--config and --check go with --once and --json only: say the rest in the configuration")
     if check:
@@ -94,8 +114,26 @@ def keep(
         hook=kill_at(os.environ.get(KILL_VARIABLE)),
     )
     if once:
+        if api:
+            raise UsageError("--once answers nobody; leave out --listen and what goes with it")
         return keep_once([kept], as_json=as_json)
-    return int(_service_part().go_on(kept, as_json=as_json))
+    return int(_service_part().go_on(kept, tcti, api, as_json=as_json))
+
+
+def _api(
+    listen: Sequence[str] | None, certificate: Path | None, key: Path | None, clients: Path | None, quotes: bool
+) -> dict[str, object]:
+    """The options about answering verifiers, by the configuration's names; empty if there are none.
+
+    Raises UsageError for some that mean nothing without --listen.
+    """
+    files = {"certificate": certificate, "key": key, "clients": clients}
+    named: dict[str, object] = {name: path.absolute() for name, path in files.items() if path is not None}
+    if quotes:
+        named["quotes"] = True
+    if named and not listen:
+        raise UsageError("--tls-cert, --tls-key, --client-ca and --quotes go with --listen")
+    return {"listen": tuple(listen), **named} if listen else {}
 
 
 def _service_part() -> Any:  # noqa: ANN401 - a module

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from imarium.attester import make_evidence
 from imarium.cli.roots import prepare_quotes
 from imarium.custody import Custody, KeepResult, Service, SourceConfig, Store, Whole
-from imarium.custody.config import ApiConfig, ServiceConfig
+from imarium.custody.config import ApiConfig
 from imarium.custody.metrics import METRICS_TYPE, metrics_text
 from imarium.errors import MissingComponent, UsageError
 from imarium.rot import TpmRoot
@@ -35,13 +35,15 @@ def tls(config: ApiConfig) -> Tls | None:
     return Tls(*files) if files else None
 
 
-def api_server(config: ServiceConfig, sources: Sequence[SourceConfig], service: Service) -> Server:
-    """A server for the stores of ``sources``, which are the configuration's. Raises UsageError, MissingComponent."""
-    places = endpoints(config.api)
-    named = zip(config.source, sources, strict=True)
-    app = create_app([_holding(config.api, source, entry.tcti) for entry, source in named], steward=_Steward(service))
+def api_server(
+    config: ApiConfig, sources: Sequence[SourceConfig], tctis: Sequence[str | None], service: Service
+) -> Server:
+    """A server for the stores of ``sources``, whose TPMs are ``tctis``. Raises UsageError, MissingComponent."""
+    places = endpoints(config)
+    holdings = [_holding(config, source, tcti) for source, tcti in zip(sources, tctis, strict=True)]
+    app = create_app(holdings, steward=_Steward(service))
     app.add_api_route("/metrics", _metrics(service), methods=["GET"], include_in_schema=False)
-    return Server(app, places, tls=tls(config.api))
+    return Server(app, places, tls=tls(config))
 
 
 class _Steward:
@@ -65,7 +67,9 @@ def _holding(config: ApiConfig, source: SourceConfig, tcti: str | None) -> Holdi
 
 
 def _whole(source: SourceConfig) -> Whole:
-    return Custody(source.store).whole(source.source, boot_id=source.boot_id, registers=source.registers)
+    """What is kept and what the kernel has; not all of it is replayed for each who asks."""
+    custody = Custody(source.store)
+    return custody.whole(source.source, boot_id=source.boot_id, registers=source.registers, recheck=False)
 
 
 def _evidence(source: SourceConfig, tcti: str | None, ak: Path, nonce: bytes, first: int) -> bytes:

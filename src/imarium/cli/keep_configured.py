@@ -1,7 +1,7 @@
 """``imarium keep`` with a configuration, or as a service: what needs the service's libraries."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from imarium.cli.keep_service import Host, MetricsFile
 from imarium.cli.output import console, emit_json
 from imarium.cli.service_log import ServiceLog
 from imarium.custody import KILL_VARIABLE, Hook, SourceConfig, Store, kill_at
-from imarium.custody.config import Problem, ServiceConfig, SourceEntry, load_config, read_config
+from imarium.custody.config import ApiConfig, Problem, ServiceConfig, SourceEntry, load_config, read_config
 from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.custody.metrics import write_metrics
 from imarium.custody.retention import Retention, retain
@@ -23,9 +23,14 @@ __all__ = ["check", "configured_sources", "go_on", "go_on_as_configured"]
 _WORST_FIRST = (MalformedInput.exit_status, UsageError.exit_status, MissingComponent.exit_status)
 
 
-def go_on(source: SourceConfig, *, as_json: bool) -> int:
-    """Keep one source until told to end."""
-    Host([source], ServiceLog("json" if as_json else "text")).run()
+def go_on(source: SourceConfig, tcti: str | None, api: Mapping[str, object], *, as_json: bool) -> int:
+    """Keep one source until told to end, and answer as ``api`` says: keys of the configuration's table of this name.
+
+    Raises UsageError, MissingComponent.
+    """
+    config = ApiConfig.model_validate(api)
+    serve = partial(api_server, config, [source], [tcti]) if config.listen else None
+    Host([source], ServiceLog("json" if as_json else "text"), serve=serve).run()
     return 0
 
 
@@ -36,7 +41,8 @@ def go_on_as_configured(path: Path, *, as_json: bool) -> int:
     metrics = None
     if config.metrics.file is not None:
         metrics = MetricsFile(config.metrics.file, config.metrics.interval, write_metrics)
-    serve = partial(api_server, config, sources) if config.api.listen else None
+    tctis = [entry.tcti for entry in config.source]
+    serve = partial(api_server, config.api, sources, tctis) if config.api.listen else None
     log = ServiceLog("json" if as_json else config.log.format, config.log.level)
     tidy = partial(_tidy, config.retention.wanted, sources, log)
     Host(sources, log, metrics=metrics, serve=serve, tidy=tidy).run()

@@ -46,11 +46,7 @@ def check(
     """
     place = Store(store or default_store(), patience=_PATIENCE)
     numbers = place.numbers if number is None else (place.log_number(number),)
-    done: list[str] = []
-    if repair:
-        for one in numbers:
-            with place.lock():
-                done += repair_log(place, one)
+    done = [line for one in numbers if repair for line in repair_log(place, one)]
     findings = list(check_store(place) if number is None else check_log(place, numbers[0]))
     if as_json:
         wrong = [finding.to_document() for finding in findings]

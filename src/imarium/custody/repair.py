@@ -18,12 +18,19 @@ from imarium.custody.store import Store
 __all__ = ["repair_log"]
 
 
-def repair_log(store: Store, number: int) -> Iterator[str]:
+def repair_log(store: Store, number: int) -> list[str]:
     """Mend what :func:`check_log` says that can be mended; what was done, in lines for people.
 
-    For the holder of the store's exclusive lock. Raises MissingComponent if that cannot be written.
+    Takes the store's exclusive lock while it mends. Raises StoreBusy, MissingComponent if that cannot be written.
     """
     findings = list(check_log(store, number))
+    if not any(finding.mends for finding in findings):
+        return []
+    with store.lock():
+        return list(_mend(store, number, findings))
+
+
+def _mend(store: Store, number: int, findings: list[Finding]) -> Iterator[str]:
     for path in _open_to_others(store.directory_of(number), findings):
         mode = stat.S_IMODE(path.lstat().st_mode) & 0o700
         with durable.storage_errors(path):

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from imarium.custody import Log, Store
-from imarium.errors import MissingComponent
+from imarium.errors import ImariumError, MissingComponent
 
 __all__ = ["Shelf", "Standing"]
 
@@ -29,8 +29,7 @@ class Standing:
 class Shelf:
     """The logs of ``store``. ``poll`` is how often, in seconds, it is looked for news while someone waits for some.
 
-    Whoever keeps records in the same process calls :meth:`wake` instead. Methods are for one event loop. They raise
-    what opening a log raises.
+    Methods are for one event loop. They raise what opening a log raises.
     """
 
     def __init__(self, store: Store, *, poll: float = 0.05) -> None:
@@ -41,7 +40,6 @@ class Shelf:
         self._look: asyncio.Task[Log | None] | None = None
         self._news = asyncio.Event()
         self._told: object = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._poller: asyncio.Task[None] | None = None
         self.waiters = 0
 
@@ -65,7 +63,6 @@ class Shelf:
 
     async def news(self, since: Standing, seconds: float) -> None:
         """Wait until ``since`` is no longer how its log is, or ``seconds`` are over."""
-        self._loop = asyncio.get_running_loop()
         self.waiters += 1
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._watch())
@@ -77,15 +74,6 @@ class Shelf:
         finally:
             self.waiters -= 1
 
-    def wake(self) -> None:
-        """Say that something was kept; from any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._soon)
-
-    def _soon(self) -> None:
-        task = asyncio.ensure_future(self._looked(anew=True))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
     def _is_as(self, since: Standing) -> bool:
         newest = self._newest
         return newest is None or (newest.number == since.log.number and newest.records == since.records)
@@ -94,13 +82,13 @@ class Shelf:
         """Look for news for as long as anyone waits for some."""
         while self.waiters:
             await asyncio.sleep(self._poll)
-            with contextlib.suppress(MissingComponent):
+            with contextlib.suppress(ImariumError):  # who asks again is told
                 await self._looked()
 
-    async def _looked(self, *, anew: bool = False) -> Log | None:
-        """The newest log, looked at now, together with all others who want to look."""
-        if anew and self._look is not None and not self._look.done():
-            await asyncio.wait([self._look])  # it may have looked before what is new was there
+    async def _looked(self) -> Log | None:
+        """The newest log, looked at not before now, together with all others who want to look."""
+        if self._look is not None and not self._look.done():
+            await asyncio.wait([self._look])  # it may have looked before what is wanted was there
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._take())
         return await asyncio.shield(self._look)
