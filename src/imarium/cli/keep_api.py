@@ -14,7 +14,7 @@ from imarium.custody import Custody, KeepResult, Service, SourceConfig, Store, W
 from imarium.custody.config import ApiConfig
 from imarium.custody.metrics import METRICS_TYPE, metrics_text
 from imarium.errors import MissingComponent, UsageError
-from imarium.rot import TpmRoot
+from imarium.rot import default_root
 from imarium.web import Endpoint, Holding, Server, Tls, create_app
 
 __all__ = ["api_server", "endpoints", "tls"]
@@ -73,7 +73,7 @@ def _whole(source: SourceConfig) -> Whole:
 
 
 def _evidence(source: SourceConfig, tcti: str | None, ak: Path, nonce: bytes, first: int) -> bytes:
-    with TpmRoot(tcti) as root:
+    with default_root(tcti) as root:
         prepare_quotes(root, ak, ())
         return make_evidence(root, partial(_whole, source), nonce=nonce, first=first).encode()
 
