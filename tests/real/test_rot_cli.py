@@ -85,3 +85,20 @@ def test_a_td_and_a_tpm_are_used_by_name(tmp_path: Path, shared_swtpm: Swtpm) ->
     assert read["update_counter"] >= 0
     left = run("extend", "--rot", tpm, "10", f"sha256={'00' * 32}", status=2).stderr
     assert "needs a digest for each bank; sha1, sha384, sha512 has none" in left
+
+
+def test_the_choice_is_that_of_the_rfc_and_bypass_is_loud(tmp_path: Path) -> None:
+    none = run("choose", "--json", status=4)
+    assert document(none)["chosen"] is None
+    assert [each["driver"] for each in document(none)["refused"]] == ["tpm", "tdx", "virtcca", "cca", "snp"]
+    assert none.stderr.startswith("BYPASS: records are kept, NOTHING IS ANCHORED: ")
+    known = run("choose", "tdx", status=4)
+    assert (known.stdout, known.stderr.count("BYPASS")) == ("", 1)
+    unknown = run("choose", "nobody", "--json", status=4)
+    assert "unknown root of trust 'nobody'; known are tpm, tdx" in document(unknown)["bypass"]
+    named = run("choose", f"software:{tmp_path / 'registers'}")
+    assert named.stdout == "software: a list is anchored in register rtmr2\n"
+    assert "prove nothing" in named.stderr
+    with guest(tmp_path, "tdx_guest") as td:
+        found = document(run("choose", f"tdx:rtmr3,registers={td / 'measurements'}", "--json"))
+    assert found == {"chosen": "tdx", "register": "rtmr3", "bypass": None, "refused": []}

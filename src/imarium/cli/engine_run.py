@@ -26,7 +26,7 @@ from imarium.errors import UsageError
 from imarium.formats import ascii_line
 from imarium.fuse import mounted
 from imarium.hashes import SHA1, HashAlgorithm
-from imarium.rot import RootOfTrust, TpmRoot, choose_root
+from imarium.rot import HasProcesses, RootOfTrust, choose_root
 from imarium.securityfs.client import DIRECTORIES
 from imarium.securityfs.tree import ImaTree
 
@@ -75,7 +75,7 @@ def run_engine(run: EngineRun) -> int:
             recorded = [(path, engine.measure_file(path)) for path in run.measure]
             _show_list(engine, recorded, json=run.json)
             return 0
-        own = tuple(pid for root in roots if isinstance(root, TpmRoot) for pid in root.processes)
+        own = tuple(pid for root in roots if isinstance(root, HasProcesses) for pid in root.processes)
         _serve(replace(run, exempt=(*run.exempt, *own)), engine, _banks(roots, run.options.hash_algorithm))
         if run.json:
             emit_json(status_document(engine.status()))

@@ -1,11 +1,16 @@
 """Owners of measurement registers, and their registers, as the command line names them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from imarium.errors import MissingComponent, UsageError
 from imarium.registers import FileRegisters, Provider, Register, TsmRegisters, discover, find_register
+from imarium.rot import RootRegisters, open_register
 
-__all__ = ["named_provider", "named_register"]
+__all__ = ["named_anchor", "named_provider", "named_register"]
+
+_PROVIDERS = ("tsm", "file")
 
 
 def named_provider(name: str | None) -> Provider:
@@ -42,3 +47,18 @@ def named_register(name: str) -> tuple[Provider, Register]:
         found = ", ".join(each.key for each in extensible) or "none"
         raise UsageError(f"{name} names no register; add :REGISTER, one of those that can be extended: {found}")
     return provider, extensible[0]
+
+
+@contextmanager
+def named_anchor(name: str) -> Iterator[tuple[Provider, Register]]:
+    """A register of a provider, as :func:`named_register` names it, or of a root of trust: ``NAME[:REGISTER]``.
+
+    Raises UsageError, MissingComponent, MalformedInput, and what a root of trust raises.
+    """
+    kind, _, rest = name.partition(":")
+    if kind in _PROVIDERS and "," not in rest:
+        yield named_register(name)
+        return
+    root, register = open_register(name)
+    with root:
+        yield RootRegisters(root), register

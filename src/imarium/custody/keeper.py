@@ -59,12 +59,14 @@ class Keeper:
                 log = self._recovered()
                 known = self._circumstances(log, sightings or Sightings())
                 run = Run(self._store, self._source, log, known, registers=self._registers, hook=self._hook)
-                progress, outcome = run.follow() if method == "follow" else run.take(method)
+                try:
+                    progress, outcome = run.follow() if method == "follow" else run.take(method)
+                finally:
+                    self._log = run.log
                 _afterwards(progress)
         except ImariumError:
             self.close()
             raise
-        self._log = progress.log if progress else None
         if outcome.fallback:
             self._trim_refused, why = outcome.fallback, outcome.fallback
         return _result(outcome, why, progress, known.judgement, run.gap)

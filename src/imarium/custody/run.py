@@ -31,7 +31,7 @@ class Circumstances:
 
 
 class Run:
-    """One run. ``gap`` is what was found missing, None if nothing was."""
+    """One run. ``log`` is the one that is written to; ``gap`` is what was found missing, None if nothing was."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Run:
     ) -> None:
         self._store = store
         self._source = source
-        self._log = log
+        self.log = log
         self._known = known
         self._boot_id = known.machine.boot_id
         self._registers = registers
@@ -73,12 +73,12 @@ class Run:
 
     def _look(self, lists: Lists) -> tuple[Continuity, Listing]:
         """What the kernel has, and how to keep it."""
-        found, kernel = look(self._log, lists, self._registers, self._boot_id, reset=self._known.judgement.reset)
+        found, kernel = look(self.log, lists, self._registers, self._boot_id, reset=self._known.judgement.reset)
         self._hook(Step.READ_ALL)
-        if found.verdict != "proven" and self._log is not None and self._known.sightings.arrived:
+        if found.verdict != "proven" and self.log is not None and self._known.sightings.arrived:
             kept = survey(lambda: kernel.blocks(0, found.overlap), found.layout).records
             if missing := self._known.sightings.missing(kernel.records - kept):
-                found = self._miss(self._log, found, kernel, missing)
+                found = self._miss(self.log, found, kernel, missing)
         return found, kernel
 
     def _miss(self, log: Log, found: Continuity, kernel: Listing, missing: int) -> Continuity:
@@ -128,9 +128,11 @@ class Run:
                 reason = f"{known.judgement.reason}; {found.verdict}: {found.reason}"
                 log.note(Event.MACHINE, self._boot_id, base=log.base, detail=reason, machine=known.machine)
             return Progress(log, found.state, found.registers)
-        reason = found.reason if self._log is None else f"{known.judgement.reason}; {found.reason}"
+        reason = found.reason if self.log is None else f"{known.judgement.reason}; {found.reason}"
         meta = LogMeta(found.layout.byte_order, now(), self._boot_id, found.start, reason, found.padded)
-        log = self._store.begin(meta)
+        if self.log is not None:
+            self.log.close()
+        log = self.log = self._store.begin(meta)
         log.clock = known.machine.clock
         log.note(Event.MACHINE, self._boot_id, base=0, detail=reason, machine=known.machine)
         if found.start == "unknown":

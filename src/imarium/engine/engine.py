@@ -304,10 +304,9 @@ class Engine:
         )
 
     def _policy_read(self, path: Path, content: bytes) -> None:
-        del content
         if self.options.policy_changes:
             try:
-                self.measure_file(path, Hook.POLICY_CHECK)
+                self.files.read(path, content, Hook.POLICY_CHECK)
             except ImariumError as error:
                 _AUDIT.warning("op=measure_policy cause=%s name=%s res=0: %s", error.code, path, error)
 
