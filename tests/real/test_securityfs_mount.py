@@ -126,7 +126,7 @@ def test_who_has_no_capability_may_read_and_not_stage(served):
 
 
 def test_no_record_is_lost_or_doubled_while_measured_read_and_drained_at_once(served):
-    """Two measure, two read without pause, and two drain, with ``A`` and ``D`` and by number; they keep what they saw."""
+    """Two measure, two read without pause, and two drain, with ``A`` and ``D`` and by number, keeping all."""
     total, drained = 4000, []
     done = threading.Event()
     lock = threading.Lock()
