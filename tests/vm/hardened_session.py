@@ -21,10 +21,11 @@ SHARED = Path("/shared")
 PLACE = Path("/run/imarium")
 METRICS = PLACE / "imarium.prom"
 PROGRAMS = Path("/opt/imarium-test")
+STORE = "/var/lib/imarium-test-store"
 IDLE_SECONDS = 20.0
 CONFIGURATION = f"""
 [[source]]
-store = "/var/lib/imarium-test-store"
+store = "{STORE}"
 interval = 2.0
 records = 1000
 poll = 0.2
@@ -72,6 +73,35 @@ def measured(name: str) -> None:
     subprocess.run([path], check=True)
 
 
+def shown() -> dict[str, object]:
+    """The whole list, mounted, and what evmctl says of it, which reads the TPM's registers itself.
+
+    The first reader makes the policy measure what the second finds unchanged.
+    """
+    place = Path("/run/list")
+    place.mkdir()
+    command = [sys.executable, "-m", "imarium", "log", "mount", str(place), "--store", STORE]
+    mounting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert mounting.stderr is not None
+    said = mounting.stderr.readline()
+    for _ in range(2):
+        (place / "binary_runtime_measurements").read_bytes()
+        checked = subprocess.run(
+            ["evmctl", "ima_measurement", "--ignore-violations", place / "binary_runtime_measurements"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    count = int((place / "runtime_measurements_count").read_text())
+    mounting.send_signal(signal.SIGTERM)
+    return {
+        "said": said,
+        "status": mounting.wait(timeout=60),
+        "evmctl": [checked.returncode, checked.stdout + checked.stderr],
+        "count": count,
+    }
+
+
 def main() -> None:
     PLACE.mkdir()
     configuration = PLACE / "keep.toml"
@@ -96,19 +126,22 @@ def main() -> None:
     busy = known()
     measured("the-last")
     service.send_signal(signal.SIGTERM)
+    status_at_end = service.wait(timeout=60)
+    left, freed = IMA.count(), metric("freed_records_total")
     out = {
+        "shown": shown(),
         "ready": ready,
         "capabilities": [line for line in status.splitlines() if line.startswith("Cap")],
         "before": before,
         "after": after,
         "idle_drains": idle_drains,
         "busy": busy,
-        "status": service.wait(timeout=60),
-        "left": IMA.count(),
-        "freed": metric("freed_records_total"),
+        "status": status_at_end,
+        "left": left,
+        "freed": freed,
     }
     (SHARED / "out.json").write_text(json.dumps(out))
-    shutil.copytree("/var/lib/imarium-test-store", SHARED / "store")
+    shutil.copytree(STORE, SHARED / "store")
 
 
 if __name__ == "__main__":

@@ -57,3 +57,12 @@ def test_what_it_said_is_json_and_no_error(share: Path) -> None:
     lines = [json.loads(line) for line in (share / "log").read_text().splitlines()]
     assert {line["level"] for line in lines} == {"info"}, lines
     assert {"started", "listening", "drained", "stopped"} <= {line["event"] for line in lines}
+
+
+def test_evmctl_takes_the_mounted_list_and_the_tpm_agrees(out: dict[str, Any]) -> None:
+    shown = out["shown"]
+    status, said = shown["evmctl"]
+    assert status == 0, said
+    assert shown["said"].startswith("mounted at /run/list: ")
+    assert shown["count"] > out["freed"] > out["left"]
+    assert shown["status"] == 0
