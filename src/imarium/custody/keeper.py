@@ -63,7 +63,9 @@ class Keeper:
                     progress, outcome = run.follow() if method == "follow" else run.take(method)
                 finally:
                     self._log = run.log
-                _afterwards(progress)
+                if progress is not None:
+                    run.count_missing(progress)
+                    _afterwards(progress)
         except ImariumError:
             self.close()
             raise
@@ -102,9 +104,9 @@ class Keeper:
         return Circumstances(machine, judge(before, machine, before_at=at, after_at=now()), sightings)
 
 
-def _afterwards(progress: Progress | None) -> None:
+def _afterwards(progress: Progress) -> None:
     """What makes a log quick to read and its journal short; what hinders it does not hinder custody."""
-    if progress is not None and progress.kept_records:
+    if progress.kept_records:
         follow_index(progress.log)
         with suppress(MissingComponent):
             progress.log.tidy()

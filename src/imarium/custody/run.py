@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from imarium.custody.continuity import Continuity, look
+from imarium.custody.counted import missing_by_count
 from imarium.custody.drain import Drain, Outcome, refuse, store_undeleted
 from imarium.custody.entry import Event
 from imarium.custody.gap import Gap, Sightings
@@ -70,6 +71,19 @@ class Run:
         """Keep all that the source has, and delete nothing."""
         with self._source.snapshot() as lists:
             return self._keep_all(*self._look(lists), "follow")
+
+    def count_missing(self, progress: Progress) -> None:
+        """Note how many records are missing before the log, if the kernel says it in what was just kept."""
+        log = progress.log
+        if log.meta.start == "reset" or not log.number or not progress.kept_records:
+            return
+        before = self._store.log(log.number - 1)
+        missing = missing_by_count(before, log, log.records_from(log.records - progress.kept_records))
+        if missing is None:
+            return
+        reason = f"{missing} records are missing between log {before.number:04} and this one, by the kernel's count"
+        log.note(Event.COUNTED, self._boot_id, base=log.base, detail=reason, missing=missing)
+        self.gap = Gap(now(), before.journal.last.at if before.journal.last else "", log.number, missing, reason)
 
     def _look(self, lists: Lists) -> tuple[Continuity, Listing]:
         """What the kernel has, and how to keep it."""
