@@ -126,7 +126,8 @@ def _serve(run: EngineRun, engine: Engine, banks: Sequence[HashAlgorithm]) -> No
         wait: Callable[[], object] = ended.wait
         if run.mount is not None:
             tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging)
-            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine"))
+            everyone = os.geteuid() == 0  # as for the kernel's files, their modes say who may
+            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine", allow_other=everyone))
             end, wait = mount.end, mount.wait
         else:
             stack.enter_context(_signals(ended))

@@ -41,8 +41,8 @@ def limit_writing_apart_from_the_position(bench: Bench) -> Any:
 @check
 def limit_position_after_a_command(bench: Bench) -> Any:
     bench.measure(2)
-    with opened(bench.plain, RW) as descriptor:
-        os.write(descriptor, b"01\n")
+    with opened(bench.staged, RW) as descriptor:
+        os.write(descriptor, b"A\n")
         return os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
