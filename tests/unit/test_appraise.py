@@ -43,10 +43,17 @@ def public_area(key: ec.EllipticCurvePrivateKey = PRIVATE) -> bytes:
 AK = parse_public(public_area())
 
 
-def quote(values: PcrValues, *, clock: int = 1000, resets: int = 7) -> TpmPart:
+def quote(
+    values: PcrValues,
+    *,
+    clock: int = 1000,
+    resets: int = 7,
+    nonce: bytes = NONCE,
+    signer: bytes = b"\x00\x0b" + bytes(32),
+) -> TpmPart:
     """What a TPM with these values would say."""
     selection = {bank: tuple(of_bank) for bank, of_bank in values.items()}
-    message = struct.pack(">IH", 0xFF544347, 0x8018) + sized(b"\x00\x0b" + bytes(32)) + sized(NONCE)
+    message = struct.pack(">IH", 0xFF544347, 0x8018) + sized(signer) + sized(nonce)
     message += struct.pack(">QIIBQ", clock, resets, 1, 1, 0) + selection_bytes(selection)
     message += sized(pcr_digest(selection, values, SHA256))
     r, s = decode_dss_signature(PRIVATE.sign(message, ec.ECDSA(hashes.SHA256())))
