@@ -77,12 +77,12 @@ def evidence(
     later: int = 0,
     banks: tuple[HashAlgorithm, ...] = (SHA1, SHA256),
     pcrs: tuple[PcrIndex, ...] = QUOTED,
-    **clock: int,
+    **more: Any,
 ) -> Evidence:
     """Evidence whose quote covers all but the last ``later`` records."""
     covered = records[: len(records) - later]
     part = ListPart(first, len(records) - first, ListLayout(), binary(records[first:]))
-    return Evidence(quote(values_after(covered, banks, pcrs), **clock), part)
+    return Evidence(quote(values_after(covered, banks, pcrs), **more), part)
 
 
 AGGREGATE = hashed("sha256", bytes(320))

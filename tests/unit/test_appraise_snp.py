@@ -107,13 +107,14 @@ def test_neither_half_stands_for_the_other() -> None:
 @pytest.mark.parametrize("name", ["report", "manifest", "certificates"])
 @pytest.mark.parametrize("content", [b"", b"\0", b"\xff" * 1184])
 def test_parts_that_are_none(name: str, content: bytes) -> None:
-    assert codes(part(**{name: content})) != []
+    changed: dict[str, Any] = {name: content}
+    assert codes(part(**changed)) != []
 
 
 @pytest.mark.parametrize("name", ["quote", "signature", "ak"])
 def test_a_quote_that_is_none(name: str) -> None:
-    good = part()
-    assert codes(replace(good, tpm=replace(good.tpm, **{name: b""}))) != []
+    good, changed = part(), dict[str, Any]({name: b""})
+    assert codes(replace(good, tpm=replace(good.tpm, **changed))) != []
 
 
 GOOD = part()
@@ -127,7 +128,7 @@ def test_no_changed_bit_passes_and_none_raises(name: str, data: st.DataObject) -
     bit = data.draw(st.integers(0, 8 * len(before) - 1))
     after = bytearray(before)
     after[bit // 8] ^= 1 << bit % 8
-    changed = {name: bytes(after)}
+    changed: dict[str, Any] = {name: bytes(after)}
     assert codes(replace(GOOD, tpm=replace(GOOD.tpm, **changed)) if of_tpm else replace(GOOD, **changed)) != []
 
 
