@@ -292,6 +292,20 @@ def test_what_vouches_for_a_vtpm(snp: SnpGuest) -> None:
     assert verify(evidence, *trust(*given)).status == 0
 
 
+def test_a_report_by_a_providers_key(snp: SnpGuest) -> None:
+    (snp.machine.path / "state.cloud").touch()
+    evidence = snp.machine.attest()
+    verify, trust = snp.machine.verify, snp.trust
+    assert verify(evidence, *trust()).status == 0
+    assert verify(evidence, *trust("--snp-provider", "CN=cloud")).status == 0
+    assert verify(evidence, *trust("--snp-provider", "CN=other")).codes == ["csp_mismatch"]
+    other = verify(evidence, *trust("--snp-certificate", f"{snp.state}.vcek"))
+    assert "signing_key_mismatch" in other.codes
+    (snp.machine.path / "state.cloud").unlink()
+    chips = snp.machine.attest()
+    assert "signing_key_mismatch" in verify(chips, *trust("--snp-certificate", f"{snp.state}.vlek")).codes
+
+
 def test_a_key_of_another_tpm_does_not_borrow_the_report(snp: SnpGuest) -> None:
     """An attestation key under another endorsement key of the same TPM, and a report for none of the two."""
     with Tpm(snp.swtpm.tcti) as device:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from imarium.errors import MissingComponent, UsageError
 from imarium.registers import FileRegisters, Provider, Register, TsmRegisters, discover, find_register
-from imarium.rot import RootRegisters, open_register
+from imarium.rot import drivers, open_register, open_root
+from imarium.rot.root_registers import registers_of
 
 __all__ = ["named_anchor", "named_provider", "named_register"]
 
@@ -14,9 +15,9 @@ _PROVIDERS = ("tsm", "file")
 
 
 def named_provider(name: str | None) -> Provider:
-    """``tsm:DEVICE``, ``tsm:DIR`` or ``file:PATH``; where None, the one device that has registers.
+    """``tsm:DEVICE``, ``tsm:DIR``, ``file:PATH`` or a root of trust; where None, the one device that has registers.
 
-    Raises UsageError, MissingComponent.
+    A root of trust stays open until the process ends. Raises UsageError, MissingComponent, and what its driver raises.
     """
     if name is None:
         devices = discover()
@@ -29,7 +30,9 @@ def named_provider(name: str | None) -> Provider:
         return FileRegisters(Path(place))
     if kind == "tsm" and place:
         return TsmRegisters(Path(place) if "/" in place else place)
-    raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR or file:PATH")
+    if kind not in _PROVIDERS and any(driver.name == kind for driver in drivers()):
+        return registers_of(open_root(name))
+    raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR, file:PATH or a root of trust")
 
 
 def named_register(name: str) -> tuple[Provider, Register]:
@@ -61,4 +64,4 @@ def named_anchor(name: str) -> Iterator[tuple[Provider, Register]]:
         return
     root, register = open_register(name)
     with root:
-        yield RootRegisters(root), register
+        yield registers_of(root), register

@@ -2,12 +2,13 @@
 
 from imarium.chain import extend as chain_extend
 from imarium.errors import ImariumError, UsageError
-from imarium.registers import ForeignExtend, Register
+from imarium.registers import ForeignExtend, Provider, Register
 from imarium.registers.provider import check_extend
 from imarium.rot.protocol import RootOfTrust
+from imarium.rot.register_root import RegisterRoot
 from imarium.rot.registry import open_root
 
-__all__ = ["RootRegisters", "open_register"]
+__all__ = ["RootRegisters", "open_register", "registers_of"]
 
 
 class RootRegisters:
@@ -42,6 +43,11 @@ class RootRegisters:
         """Raises UsageError: a root of trust only extends."""
         del value
         raise UsageError(f"{self.name} stores no register such as {register.key}; extend it")
+
+
+def registers_of(root: RootOfTrust) -> Provider:
+    """The registers of an open root of trust: its own provider where it has one."""
+    return root.provider if isinstance(root, RegisterRoot) else RootRegisters(root)
 
 
 def open_register(name: str) -> tuple[RootOfTrust, Register]:
