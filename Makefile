@@ -42,7 +42,11 @@ bench: setup ## time replay beside evmctl, and measure what a drain and the engi
 	.venv/bin/python bench/replay.py
 	.venv/bin/python bench/custody.py
 	.venv/bin/python bench/serve.py
+	.venv/bin/python bench/mount.py
 	.venv/bin/python bench/engine.py
+
+deb: setup ## build a Debian package, in dist
+	@packaging/build-deb
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -10,6 +10,7 @@ the measurement list must not add to it.
 import os
 import re
 import secrets
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,8 @@ class OpenFile:
         self.path = path
         with storage_errors(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self.close = weakref.finalize(self, os.close, self._descriptor)
+        """Closes it, once; so does the end of this object."""
 
     def append_blocks(self, blocks: Iterable[bytes], *, size: int, halfway: Callable[[], None] = lambda: None) -> None:
         """As the function of this name."""
@@ -110,12 +113,6 @@ class OpenFile:
         """As the function of this name."""
         with storage_errors(self.path):
             yield from _read(self._descriptor, self.path, start, end)
-
-    def close(self) -> None:
-        """Close it. It may be closed already."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def sync_directory(path: Path) -> None:

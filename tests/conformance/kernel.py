@@ -18,32 +18,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.conformance.bench import WORKPLACE, Bench, checked, libc
+from tests.conformance.causes import POLICY, Reading
 from tests.conformance.suite import run
 from tests.conformance.suspended import STATES, before, during, restored
 
 IMA = Path("/sys/kernel/security/ima")
 SHARED = Path("/shared")
-MEASURED = 4242
-"""The owner of files to be measured: nothing else that runs in the guest is."""
-
-POLICY = f"measure func=FILE_CHECK mask=MAY_READ fowner={MEASURED}\n"
 _KEXEC_FILE_LOAD, _REBOOT_MAGIC, _REBOOT_MAGIC_2, _REBOOT_KEXEC = 320, 0xFEE1DEAD, 672274793, 0x45584543
 _UNKNOWN_FAMILY = 9
 _PATIENCE = 30.0
 _SETTLED = 0.3
-
-
-class Kernel:
-    """Measurements are caused by reading files of one owner."""
-
-    def measure(self, path: Path) -> None:
-        os.chown(path, MEASURED, 0)
-        path.read_bytes()
-
-    def violate(self, path: Path) -> None:
-        os.chown(path, MEASURED, 0)
-        with path.open("r+b"):
-            path.read_bytes()
 
 
 def _save(name: str, results: Any) -> None:
@@ -110,7 +94,7 @@ def _turn() -> int:
 
 def main(boot: str) -> None:
     """One boot, or one of a chain."""
-    bench = Bench(IMA, Kernel())
+    bench = Bench(IMA, Reading())
     turn = _turn()
     WORKPLACE.mkdir(exist_ok=True)
     (IMA / "policy").write_text(POLICY)

@@ -26,6 +26,9 @@ MODULES = (
 )
 
 
+LIMITS = "limit_"
+"""Begins the names of checks that have two right answers, see :mod:`tests.conformance.checks.limits`."""
+
 FAILED = "failed: "
 """Begins what is noted for a check that could not be made. Two of them are not equal."""
 

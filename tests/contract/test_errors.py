@@ -91,6 +91,24 @@ CASES: list[tuple[int, str]] = [
     (MISSING, "replay good --bank tgr128"),
     (MISSING, "replay good --digest tgr128"),
     (MISSING, "verify nothere --nonce 00 --ak nothere"),
+    (USAGE, "engine"),
+    (USAGE, "engine --status --stop"),
+    (USAGE, "engine --once --stop"),
+    (USAGE, "engine --once --rot none --template nope"),
+    (USAGE, "engine --once --rot none --hash nope"),
+    (USAGE, "engine --once --rot none --without nope"),
+    (USAGE, "engine --once --rot none --policy nothere"),
+    (USAGE, "replay good --counted-banks 0"),
+    (MISSING, "engine --status --state nothere"),
+    (MISSING, "engine --stop --state directory"),
+    (MISSING, "engine --suspend-to file --state directory"),
+    (MISSING, "engine --once --rot none --measure nothere"),
+    (MISSING, "engine --once --rot none --measure directory"),
+    (MISSING, "engine --once --rot none --hash tgr128"),
+    (MISSING, "engine --once --rot none --restore nothere"),
+    (MISSING, "engine --once --rot none --state good"),
+    (MISSING, "engine --mount nothere --rot none --state engine"),
+    (MALFORMED, "engine --once --rot none --policy text"),
     (MALFORMED, "replay good --pcrs registers"),
     (MALFORMED, "replay good --pcrs latin1"),
     (MALFORMED, "replay good --pcrs nul"),
@@ -191,7 +209,11 @@ def test_standard_streams_can_be_closed(folder):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], *([name] for name in ("replay", "show", "rot", "keep", "log", "attest", "verify")), ["rot", "list"]],
+    [
+        [],
+        *([name] for name in ("replay", "show", "rot", "keep", "log", "attest", "verify", "engine", "demo")),
+        ["rot", "list"],
+    ],
 )
 def test_help(imarium, arguments):
     ended = imarium(*arguments, "--help")

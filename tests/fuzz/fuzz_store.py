@@ -18,6 +18,7 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 with atheris.instrument_imports(include=["imarium"]):
+    from imarium.chain import replay
     from imarium.custody import Event, LogMeta, Store, check_store
     from imarium.custody.index import Index, IndexHeader, read_index
     from imarium.custody.indexing import write_index
@@ -191,7 +192,7 @@ def make_store() -> None:
     log = Store(STORE, create=True).begin(LogMeta("little", "now", "boot", "reset", "fuzz"))
     log.list_path.write_bytes(record * 1500)
     log.grow(1500, 1500 * len(record))
-    log.note(Event.KEPT, "boot", base=0)
+    log.note(Event.KEPT, "boot", base=0, state=replay(log.blocks(), log.layout).state)
     write_index(log)
 
 

@@ -16,6 +16,7 @@ from imarium.custody import LogMeta  # noqa: E402
 from imarium.custody.index import IndexHeader  # noqa: E402
 from imarium.custody.marks import Mark  # noqa: E402
 from imarium.custody.packed import pack  # noqa: E402
+from imarium.engine import BUILTIN_POLICIES  # noqa: E402
 from imarium.formats.evidence import Evidence, ListPart, TpmPart  # noqa: E402
 from imarium.formats.records import ListLayout  # noqa: E402
 from imarium.formats.registers import PcrIndex  # noqa: E402
@@ -25,6 +26,14 @@ from imarium.hashes import SHA1, SHA256  # noqa: E402
 QUOTE = bytes.fromhex("ff54434780180000000440000000") + bytes(25) + bytes.fromhex("00000001000b03000400") + b"\x00\x20"
 SIGNATURE = bytes.fromhex("0014000b0100") + bytes(256)
 KEY_AREA = bytes.fromhex("0001000b000500720000001000140" + "00b080000000000" + "0100") + b"\xff" * 256
+
+POLICY = b"""\
+measure func=FILE_CHECK mask=^MAY_READ uid>1000 euid<5 gid=3 egid=4 fowner=0 fgroup>7 pcr=11 template=ima-sigv2
+dont_measure fsmagic=0x1021994 fsname=tmpfs fs_subtype=x fsuuid=6dbf6e6f-1d1d-4b1b-9c1b-6dbf6e6f1d1d
+measure func=CRITICAL_DATA label=selinux|kernel_info pcr=0
+measure func=KEY_CHECK keyrings=.ima|.evm template=ima-buf # with a comment
+measure func=BPRM_CHECK digest_type=verity template=ima-ngv2
+"""
 
 
 def _records() -> list[Made]:
@@ -108,6 +117,8 @@ def seeds() -> dict[str, list[bytes]]:
         "index": [b"\0" + _index(), *(bytes([0xFF, 10, 11, 12]) + bytes(range(256)) * n for n in (1, 2, 3))],
         "packed": [bytes(4) + b"".join(pack([body])), *(bytes([how, 9, 0, 0]) + body for how in (0x80, 0x84, 0x8F))],
         "store": [bytes([file, at, at, 0]) + b"\xff" for file in range(5) for at in (0, 9)],
+        "policy": [*BUILTIN_POLICIES.values(), *POLICY.splitlines(keepends=True)],
+        "restore": [kexec(_records())],
     }
 
 

@@ -120,7 +120,10 @@ def watch(file: Path, stop: Path) -> None:
     while True:
         last = stop.exists()
         data = file.read_bytes()
-        assert data.startswith(before), f"read {reads}: {len(data)} bytes that do not begin as {len(before)} before"
+        assert data.startswith(before), (
+            f"read {reads}: {len(data)} bytes that do not begin as {len(before)} before: "
+            f"{data[:200]!r}, {before[:200]!r}"
+        )
         grown += len(data) > len(before)
         before, reads = data, reads + 1
         if last:

@@ -72,15 +72,20 @@ class Realm:
 class Svsm:
     """A guest of SEV-SNP with an SVSM. STATE.manifest is the vTPM's endorsement key; STATE.ark, .ask and .vcek.
 
-    STATE.bare, where it is, has the host give no certificates.
+    STATE.bare, where it is, has the host give no certificates; STATE.cloud has a provider's key (VLEK) sign.
     """
 
     def __init__(self, state: Path, read: Read) -> None:
         del read
         self._state = state
         chain = snp_builders.VCEK_CHAIN
-        self._table = snp_reports.certificate_table(vcek=chain.leaf, ask=chain.intermediates[0], ark=chain.root)
-        for name, data in (("ark", chain.root), ("ask", chain.intermediates[0]), ("vcek", chain.leaf)):
+        vlek = snp_builders.VLEK_CHAIN.leaf
+        self._tables = [
+            snp_reports.certificate_table(**leaf, ask=chain.intermediates[0], ark=chain.root)
+            for leaf in ({"vcek": chain.leaf}, {"vlek": vlek})
+        ]
+        trusted = {"ark": chain.root, "ask": chain.intermediates[0], "vcek": chain.leaf, "vlek": vlek}
+        for name, data in trusted.items():
             state.with_suffix(f".{name}").write_bytes(data)
 
     def blob(self, name: str, request: Mapping[str, object]) -> bytes:
@@ -88,11 +93,14 @@ class Svsm:
         if any(request.get(attribute) != value for attribute, value in wanted.items()):
             raise OSError(errno.EINVAL, "")
         manifest = self._state.with_suffix(".manifest").read_bytes()
+        cloud = self._state.with_suffix(".cloud").exists()
         if name == "manifestblob":
             return manifest
         if name == "auxblob":
-            return b"" if self._state.with_suffix(".bare").exists() else self._table
-        return snp_reports.Report(data=svsm_report_data(_inblob(request), manifest)).bytes()
+            return b"" if self._state.with_suffix(".bare").exists() else self._tables[cloud]
+        chip = bytes(64) if cloud else snp_reports.CHIP
+        data = svsm_report_data(_inblob(request), manifest)
+        return snp_reports.Report(data=data, key=int(cloud), chip=chip).bytes()
 
 
 def _inblob(request: Mapping[str, object]) -> bytes:

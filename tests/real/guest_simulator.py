@@ -2,15 +2,17 @@
 
     measurements/NAME:HASH   tsm-mr: reading gives the value; one write of its size extends
     report/                  configfs-tsm: mkdir makes a request with its attributes, rmdir removes it
+    tsi                      VirtCCA's device: the ioctl that gives a token
 
 Simulated are the files and their rules, as the kernel's documents have them: ``inblob`` takes effect at release, where
 its error is lost; ``generation`` counts the writes that took effect; ``outblob`` is made when it is read. What the
 device behind them does is in guest_devices.
 
 Run as: python guest_simulator.py MOUNT STATE PROVIDER. STATE is the file of the registers; STATE.fault, where there is
-one, has the errno that reading ``outblob`` fails with.
+one, has the errno that reading ``outblob`` and the ioctl fail with; STATE.size the size that the ioctl tells.
 """
 
+import ctypes
 import errno
 import os
 import signal
@@ -62,6 +64,8 @@ class Guest:
             case ["measurements", key] if key in self.registers:
                 register = self.registers[key]
                 return stat.S_IFREG | (0o644 if register.writable else 0o444), register.size
+            case ["tsi"]:
+                return stat.S_IFREG | 0o600, 0
             case ["report", name] if name in self.requests:
                 return stat.S_IFDIR | 0o755, 0
             case ["report", name, attribute] if name in self.requests and attribute in READ + WRITE:
@@ -118,8 +122,24 @@ class Guest:
             request["generation"] += 1
         return len(data)
 
+    def ioctl(self, path: str, command: int, _arg: Any, _number: int, _flags: int, data: int) -> int:
+        """The struct of 64 bytes of challenge, 8192 of token and its size, as FUSE copies it in and out."""
+        if path != "/tsi" or command & 0xFFFFFFFF != 0xE0485401:
+            raise OSError(errno.ENOTTY, "")
+        with suppress(FileNotFoundError):
+            raise OSError(int(self.state.with_suffix(".fault").read_text()), "")
+        assert self.device is not None
+        token = self.device.blob("outblob", {"inblob": ctypes.string_at(data, 64)})
+        said = self.state.with_suffix(".size")
+        size = int(said.read_text()) if said.exists() else len(token)
+        ctypes.memmove(data + 64, token, len(token))
+        ctypes.memmove(data + 64 + 8192, size.to_bytes(8, sys.byteorder), 8)
+        return 0
+
     def release(self, path: str, _number: int) -> int:
         parts = path.split("/")
+        if parts[1] != "report":
+            return 0
         pending = self.requests[parts[2]].pop("pending", None) if parts[-1] == "inblob" else None
         if pending is not None and len(pending) == 64:
             self.requests[parts[2]]["inblob"] = pending

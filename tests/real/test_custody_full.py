@@ -1,14 +1,19 @@
-"""Custody on a disk that is full: nothing is deleted, the error says so, and the next run goes on."""
+"""Custody on a disk that is full, read-only or broken: nothing is deleted, the error says so, and it goes on."""
 
 import errno
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from imarium.custody import Event, Keeper, KeepResult, Store
+from imarium.custody import Event, Hook, Keeper, KeepResult, Schedule, Service, SourceConfig, SourceStatus, Step, Store
 from imarium.errors import MissingComponent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -48,7 +53,9 @@ def fill(disk: Path, pages: int) -> Path:
 
 
 def keep(disk: Path, kernel: Kernel) -> KeepResult:
-    return Keeper(Store(disk / "store", create=True), kernel, boot_id="boot", registers=kernel.registers).once()
+    store = Store(disk / "store", create=True)
+    with closing(Keeper(store, kernel, boot_id="boot", registers=kernel.registers)) as keeper:
+        return keeper.once()
 
 
 @pytest.mark.parametrize("pages", [0, 1, 2, 3, 4, 8, 60])
@@ -77,5 +84,120 @@ def test_a_full_disk_loses_nothing(disk: Path, begun: bool, pages: int) -> None:
     assert (result.verdict, result.log) == ("proven", 0)
     assert (kernel.staged_list, kernel.current_list) == (b"", b"")
     assert (disk / "store/logs/0000/list").read_bytes() == records(*FEW, *MANY, "meanwhile")
-    assert {path.name for path in (disk / "store/logs/0000").iterdir()} == {"list", "journal", "meta.json"}
+    assert {path.name for path in (disk / "store/logs/0000").iterdir()} == {"list", "journal", "meta.json", "index"}
     assert [path.name for path in (disk / "store/logs").iterdir()] == ["0000"]
+
+
+BATCH = ("x", "y" * 40, "z")
+
+
+def filling(disk: Path, at: Step, kernel: Kernel, last: bytes) -> Hook:
+    """Fills the disk at a step, until the kernel's list ends with ``last``."""
+
+    def hook(step: Step) -> None:
+        if step is at and not (kernel.staged_list + kernel.current_list).endswith(last):
+            fill(disk, 0)
+
+    return hook
+
+
+@pytest.mark.parametrize("method", ["prompt", "trim", "follow"])
+def test_the_disk_is_full_after_every_byte_of_a_batch(disk: Path, method: Literal["prompt", "trim", "follow"]) -> None:
+    """The list has room for so many bytes and not one more: the rest of its last page, the disk being full."""
+    whole = len(records(*BATCH))
+    for room in range(whole):
+        place, kernel = disk / "store", Kernel()
+        kernel.boot()
+        pad = -(len(records("boot_aggregate", "")) + room) % PAGE
+        kernel.measure("p" * pad)
+        keeper = Keeper(Store(place, create=True), kernel, boot_id="boot", registers=kernel.registers)
+        keeper.once(method)
+        kernel.measure(*BATCH)
+        freed, held = list(kernel.freed), kernel.current_list
+        path = place / "logs/0000/list"
+        assert -path.stat().st_size % PAGE == room
+
+        hook = filling(disk, Step.READ_ALL if method == "follow" else Step.READ, kernel, records("later"))
+        full = Keeper(Store(place), kernel, boot_id="boot", registers=kernel.registers, hook=hook)
+        with pytest.raises(MissingComponent, match="No space left on device; make room"):
+            full.once(method)
+        assert path.stat().st_size % PAGE == 0, "as much was written as there was room for"
+        with pytest.raises(MissingComponent, match="No space left on device; make room"):
+            full.once(method)
+        assert (kernel.freed, kernel.staged_list + kernel.current_list) == (freed, held)
+        (disk / "filler").unlink()
+        kernel.measure("later")
+        result = full.once(method)
+        assert result.verdict == "proven", room
+        assert path.read_bytes() == records("boot_aggregate", "p" * pad, *BATCH, "later"), room
+        assert (kernel.staged_list + kernel.current_list == b"") == (method != "follow")
+        full.close()
+        keeper.close()
+        subprocess.run(["rm", "-r", str(place)], check=True)
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+TROUBLES = {
+    "full": (errno.ENOSPC, "pwrite"),
+    "read-only": (errno.EROFS, "write"),
+    "I/O error at a write": (errno.EIO, "write"),
+    "I/O error at a sync": (errno.EIO, "fsync"),
+}
+"""What the system answers, and to what. The disk is really full; the others are put between custody and the system."""
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_service_says_what_is_wrong_and_goes_on_by_itself(
+    disk: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imarium.custody.schedule._FIRST_PAUSE", 0.02)
+    kernel = Kernel()
+    kernel.boot()
+    schedule = Schedule(interval=0.05, records=None, poll=0.01)
+    config = SourceConfig("kernel", kernel, disk / "store", "boot", registers=kernel.registers, schedule=schedule)
+    kinds: list[str] = []
+    service = Service([config], on_event=lambda event: kinds.append(event.kind))
+
+    def status() -> SourceStatus:
+        return service.status().sources[0]
+
+    number, name = TROUBLES[trouble]
+    broken = threading.Event()
+    really = getattr(os, name)
+
+    def failing(*arguments: object) -> object:
+        if broken.is_set():
+            raise OSError(number, os.strerror(number))
+        return really(*arguments)
+
+    monkeypatch.setattr(os, name, failing)
+    service.start()
+    try:
+        eventually(lambda: status().state == "ok" and status().records == 1)
+        if trouble == "full":
+            fill(disk, 0)
+        else:
+            broken.set()
+        kernel.measure(*MANY[:200])
+        eventually(lambda: status().errors.get("missing", 0) >= 3)
+        assert status().state == "degraded"
+        assert os.strerror(number) in status().reason
+        assert kernel.staged_list + kernel.current_list == records(*MANY[:200])
+        broken.clear()
+        if trouble == "full":
+            (disk / "filler").unlink()
+        eventually(lambda: status().state == "ok" and status().freed_records == 201)
+    finally:
+        broken.clear()
+        with suppress(FileNotFoundError):
+            (disk / "filler").unlink()
+        assert service.stop(20.0)
+    assert (disk / "store/logs/0000/list").read_bytes() == records("boot_aggregate", *MANY[:200])
+    assert (kernel.staged_list, kernel.current_list) == (b"", b"")
+    assert kinds.count("recovered") == 1

@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.real.evmctl import evmctl
 from tests.real.file_kernel import BOOT, FileKernel, seen_names
+from tests.real.running_engine import start_engine
 from tests.unit.custody_kernel import LAYOUT, record, violation
 
 from imarium.chain import replay
-from imarium.custody import Keeper, Store
+from imarium.custody import Keeper, Method, Store
+from imarium.custody.machine import boot_id
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import IMA_PCR
 from imarium.hashes import SHA1, SHA256, SHA512, HashAlgorithm
+from imarium.securityfs import ImaDirectory
 
 PROCESS = [sys.executable, str(Path(__file__).with_name("file_kernel.py"))]
 DRAINS = 1000
+TURNS = 300
+METHODS: tuple[Method, ...] = ("prompt", "trim")
 BANKS = {SHA1: Hash.SHA1, SHA256: Hash.SHA256}
 
 
@@ -37,7 +44,7 @@ class Mounted:
     def __init__(self, place: Path) -> None:
         self.kernel, self.store, self.root = FileKernel(place / "kernel"), place / "store", place / "mount"
         self.root.mkdir()
-        self._place = place
+        self.stop = place / "stop"
         self._serving = subprocess.Popen(
             [*PROCESS, "mount", str(place / "kernel"), str(self.store), str(self.root)],
             stderr=subprocess.PIPE,
@@ -56,13 +63,6 @@ class Mounted:
         result = Keeper(Store(self.store, create=True), self.kernel, boot_id=BOOT).once("prompt")
         assert (result.verdict, result.log) == ("unproven", 0), result
 
-    def watch(self, name: str) -> "subprocess.Popen[str]":
-        command = [*PROCESS, "watch", str(self.root / name), str(self._place / "stop")]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def stop_watching(self) -> None:
-        (self._place / "stop").touch()
-
     def close(self) -> None:
         self._serving.send_signal(signal.SIGTERM)
         status = self._serving.wait(timeout=20)
@@ -73,6 +73,19 @@ class Mounted:
         assert not os.path.ismount(self.root)
 
 
+def watch(path: Path, stop: Path) -> "subprocess.Popen[str]":
+    """A process that reads a list until ``stop`` is there, and fails if it ever sees it otherwise than longer."""
+    command = [*PROCESS, "watch", str(path), str(stop)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told(watcher: "subprocess.Popen[str]") -> dict[str, Any]:
+    """What a process of :func:`watch` saw."""
+    out, err = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0, err
+    return dict(json.loads(out))
+
+
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Mounted]:
     mounted = Mounted(tmp_path)
@@ -80,26 +93,68 @@ def mounted(tmp_path: Path) -> Iterator[Mounted]:
     mounted.close()
 
 
-def test_readers_during_a_thousand_drains_see_each_record_once_and_in_order(mounted: Mounted) -> None:
+def test_readers_of_three_forms_during_drains_see_each_record_once_and_in_order(mounted: Mounted) -> None:
     mounted.measure("boot_aggregate")
     names = ("ascii_runtime_measurements", "ascii_runtime_measurements_sha256", "binary_runtime_measurements_sha512")
-    watchers = [mounted.watch(name) for name in names]
-    for number in range(DRAINS):
+    watchers = [watch(mounted.root / name, mounted.stop) for name in names]
+    for number in range(TURNS):
         mounted.measure(f"/program-{number}")
         mounted.drain()
         mounted.measure(f"/between-{number}")
-    mounted.stop_watching()
-    seen: list[dict[str, Any]] = []
-    for watcher in watchers:
-        out, err = watcher.communicate(timeout=60)
-        assert (watcher.returncode, err) == (0, "")
-        seen.append(json.loads(out))
+    mounted.stop.touch()
+    seen = [told(watcher) for watcher in watchers]
     print([(found["reads"], found["grown"]) for found in seen])
-    assert all(found["grown"] > DRAINS / 50 for found in seen)
+    assert all(found["grown"] > TURNS / 50 for found in seen)
     for found in seen[:2]:
         assert seen_names(bytes.fromhex(found["data"])) == mounted.measured
     binary = replay([bytes.fromhex(seen[2]["data"])], ListLayout(SHA512))
     assert (binary.records, binary.bad_digests) == (len(mounted.measured), ())
+
+
+def test_a_reader_during_a_thousand_drains_of_an_engine_sees_each_record_once_and_in_order(tmp_path: Path) -> None:
+    """An engine behind the kernel's interface, and the command that shows the whole list: nothing of it is made up."""
+    watched, root, store, stop, made = (tmp_path / name for name in ("watched", "mount", "store", "stop", "made"))
+    for directory in (watched, root):
+        directory.mkdir()
+    with ExitStack() as stack:
+        engine = start_engine(tmp_path, "--rot", "none", "--watch", watched)
+        stack.callback(engine.end)
+        shown = serve_list(engine.root, store, root)
+        stack.callback(end, shown)
+        watcher = watch(root / "ascii_runtime_measurements_sha256", stop)
+        stack.callback(watcher.kill)
+        source = ImaDirectory(engine.root, patience=30.0)
+        keeper = Keeper(Store(store, create=True), source, boot_id=boot_id())
+        methods = cycle(METHODS)
+        for number in range(DRAINS):
+            made.write_text(str(number))
+            made.rename(watched / f"file-{number}").read_text()
+            assert keeper.once(next(methods)).verdict == "unproven"
+        stop.touch()
+        seen = told(watcher)
+    names = [name.rpartition(b"/")[2] for name in seen_names(bytes.fromhex(seen["data"]))]
+    print(seen["reads"], seen["grown"])
+    assert [name for name in names if name.startswith(b"file-")] == [b"file-%d" % number for number in range(DRAINS)]
+    assert len(names) == len(set(names))
+    assert Store(store).log().records == len(names)
+    assert seen["grown"] > DRAINS / 50
+
+
+def serve_list(source: Path, store: Path, root: Path) -> "subprocess.Popen[str]":
+    """``imarium log mount``, once it has mounted."""
+    command = [sys.executable, "-m", "imarium", "log", "mount", str(root), "--source", str(source)]
+    process = subprocess.Popen([*command, "--store", str(store)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert said.startswith("mounted at"), said + process.stderr.read()
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """End a process by its id; it must have ended well."""
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (0, "")
 
 
 def registers(data: bytes) -> dict[HashAlgorithm, bytes]:

@@ -14,13 +14,14 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.real.conftest import Swtpm
+from tests.real.conftest import Swtpm, start_swtpm, stop_swtpm
 from tests.real.evmctl import evmctl
 from tests.real.running_engine import LIMIT, Running, copied_programs, imarium, start_engine
 from tests.real.test_engine_tpm import pcrread
 
 from imarium.formats import IMA_PCR, parse_pcrread
 from imarium.hashes import SHA1, SHA256
+from imarium.rot import TpmRoot, open_root
 
 Start = Callable[..., Running]
 
@@ -78,7 +79,7 @@ def test_evmctl_and_replay_accept_the_mounted_list_against_the_tpms_registers(sw
 def test_every_file_that_ran_is_listed_once_per_content(swtpm, start, watched, tmp_path):
     """A tree of executables, run from four processes at once, with one that changes in between."""
     original = Path(shutil.which("true") or "").read_bytes()
-    programs = [watched / f"program{number}" for number in range(250)]
+    programs = [watched / f"program{number}" for number in range(1000)]
     for number, program in enumerate(programs):
         program.write_bytes(original + b"%d" % number)
         program.chmod(0o755)
@@ -121,6 +122,31 @@ def test_a_killed_engine_leaves_nobody_waiting(start, watched):
     subprocess.run(["umount", "-l", str(engine.root)], check=True)
     engine = start("--rot", "none")
     assert engine.names()[0] == "boot_aggregate"
+
+
+def test_a_simulator_on_the_watched_file_system_is_not_kept_waiting(start, watched):
+    """It opens files of its own while a record is extended: nobody measures them, or it would wait for itself."""
+    state = watched / "swtpm"
+    state.mkdir()
+    process, swtpm = start_swtpm(state)
+    try:
+        policy = watched.with_name("policy")
+        policy.write_text("measure func=FILE_CHECK\nmeasure func=BPRM_CHECK\nmeasure func=CRITICAL_DATA\n")
+        engine = start("--watch", watched, "--policy", policy, *rot(swtpm))
+        begun = time.monotonic()
+        for program in copied_programs(watched, "true", "date"):
+            subprocess.run([program], check=True, capture_output=True)
+        command = ["tpm2_nvdefine", "-T", swtpm.tcti, "0x1500016", "-C", "o", "-s", "32"]
+        subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
+        assert time.monotonic() - begun < 4
+        status = engine.status()
+        assert not any(name.startswith(str(state)) for name in engine.names())
+        assert (status["problems"], status["registers"][0]["waiting"]) == (0, 0)
+        with open_root(f"tpm:{swtpm.tcti}") as root:
+            assert isinstance(root, TpmRoot)
+            assert root.processes == (process.pid,)
+    finally:
+        stop_swtpm(process)
 
 
 def test_its_own_lives_over_processes_replay_to_the_registers_each_time(swtpm, start, tmp_path):
@@ -215,6 +241,22 @@ def test_policy_and_measurements_by_options(start, tmp_path):
     assert all(line[2] == "ima-sigv2" and line[3].startswith("ima:sha512:") for line in lines)
     assert (engine.root / "policy").read_text() == "measure func=FILE_CHECK pcr=11 fowner=0 \n"
     assert (engine.root / "ascii_runtime_measurements_sha512").exists()
+
+
+def test_the_files_as_below_securityfs_and_without_staging(start):
+    engine = start("--rot", "none", "--nested", "--no-staging")
+    assert (engine.root / "ima").readlink() == Path("integrity/ima")
+    names = {path.name for path in (engine.root / "ima").iterdir()}
+    assert not any(name.endswith("_staged") for name in names)
+    assert {"binary_runtime_measurements", "policy", "violations"} <= names
+
+
+def test_a_policy_path_on_the_mount_itself_is_refused_and_hangs_nobody(start):
+    engine = start("--rot", "none")
+    with pytest.raises(TimeoutError):
+        engine.write("policy", os.fsencode(engine.root / "policy"))
+    engine.write("policy", b"measure func=CRITICAL_DATA pcr=12\n")
+    assert (engine.root / "policy").read_text() == "measure func=CRITICAL_DATA pcr=12 \n"
 
 
 def test_one_shot_prints_a_list_that_replays(swtpm, tmp_path):

@@ -18,6 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.real.conftest import Swtpm
+from tests.real.running_engine import start_engine
 from tests.unit.custody_kernel import record, records
 
 from imarium.custody import Store
@@ -243,3 +245,29 @@ def test_once_with_a_configuration(machine: Machine) -> None:
 def check(machine: Machine, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "imarium", "keep", "--check", "--config", str(machine.config), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_one_call_gives_a_verifier_evidence_that_passes(swtpm: Swtpm, machine: Machine, tmp_path: Path) -> None:
+    """An engine measures into a TPM, the service keeps its list, and makes evidence over the verifier's nonce."""
+    (tmp_path / "engine").mkdir()
+    engine = start_engine(tmp_path / "engine", "--rot", f"tpm:{swtpm.tcti}")
+    try:
+        machine.source = engine.root
+        machine.configure(tcti=f'"{swtpm.tcti}"')
+        machine.config.write_text(machine.config.read_text().replace("[api]", "[api]\nquotes = true"))
+        machine.start()
+        machine.heard("STATUS=ok")
+        nonce = "c3" * 32
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(machine.socket)), base_url="http://s", timeout=60
+        ) as client:
+            answer = client.post("/v1/quote", json={"nonce": nonce, "from": 0})
+        assert answer.status_code == 200, answer.text
+        (tmp_path / "evidence").write_bytes(answer.content)
+        command = [sys.executable, "-m", "imarium", "verify", str(tmp_path / "evidence"), "--nonce", nonce, "--json"]
+        ak = tmp_path / "store" / "ak" / "ak.pub"
+        done = subprocess.run([*command, "--ak", str(ak)], capture_output=True, text=True, check=False)
+        assert json.loads(done.stdout)["verdict"] == "pass", done.stdout + done.stderr
+        assert machine.stop()[0] == 0
+    finally:
+        assert engine.end() == 0

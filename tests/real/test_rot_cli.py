@@ -15,10 +15,12 @@ from imarium.hashes import SHA384
 SOURCE = Path(__file__).parents[2] / "src"
 
 
-def run(*arguments: object, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: object, status: int = 0, command: str = "rot", **environment: str
+) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TSS2_", "TPM2", "IMARIUM_"))}
     finished = subprocess.run(
-        [sys.executable, "-m", "imarium", "rot", *map(str, arguments)],
+        [sys.executable, "-m", "imarium", command, *map(str, arguments)],
         env={**clean, "PYTHONPATH": str(SOURCE), **environment},
         capture_output=True,
         text=True,
@@ -85,3 +87,36 @@ def test_a_td_and_a_tpm_are_used_by_name(tmp_path: Path, shared_swtpm: Swtpm) ->
     assert read["update_counter"] >= 0
     left = run("extend", "--rot", tpm, "10", f"sha256={'00' * 32}", status=2).stderr
     assert "needs a digest for each bank; sha1, sha384, sha512 has none" in left
+
+
+def test_the_choice_is_that_of_the_rfc_and_bypass_is_loud(tmp_path: Path) -> None:
+    none = run("choose", "--json", status=4)
+    assert document(none)["chosen"] is None
+    assert [each["driver"] for each in document(none)["refused"]] == ["tpm", "tdx", "virtcca", "cca", "snp"]
+    assert none.stderr.startswith("BYPASS: records are kept, NOTHING IS ANCHORED: ")
+    known = run("choose", "tdx", status=4)
+    assert (known.stdout, known.stderr.count("BYPASS")) == ("", 1)
+    unknown = run("choose", "nobody", "--json", status=4)
+    assert "unknown root of trust 'nobody'; known are tpm, tdx" in document(unknown)["bypass"]
+    named = run("choose", f"software:{tmp_path / 'registers'}")
+    assert named.stdout == "software: a list is anchored in register rtmr2\n"
+    assert "prove nothing" in named.stderr
+    with guest(tmp_path, "tdx_guest") as td:
+        found = document(run("choose", f"tdx:rtmr3,registers={td / 'measurements'}", "--json"))
+    assert found == {"chosen": "tdx", "register": "rtmr3", "bypass": None, "refused": []}
+
+
+def test_registers_of_any_root_are_one_tree(tmp_path: Path, shared_swtpm: Swtpm) -> None:
+    """The same commands, and so the same event logs and files, for a root of trust by its name."""
+    log = ("--log", tmp_path / "logs")
+    with guest(tmp_path, "tdx_guest") as td:
+        provider = ("--provider", f"tdx:registers={td / 'measurements'}")
+        run("append", "rtmr1", "an event", *provider, *log, command="registers")
+        assert document(run("verify", "rtmr1", *provider, *log, "--json", command="registers"))["verdict"] == "pass"
+    listed = document(run("list", "--provider", f"tpm:{shared_swtpm.tcti}", "--json", command="registers"))["registers"]
+    assert len(listed) == 4 * 24
+    assert {row["register"] for row in listed} >= {"10:sha1", "10:sha256", "16:sha512"}
+    tpm = ("--provider", f"tpm:{shared_swtpm.tcti}", *log)
+    refused = run("extend", "10:sha256", "00" * 32, *tpm, command="registers", status=2)
+    assert "needs a digest for each bank" in refused.stderr
+    assert "or a root of trust" in run("list", "--provider", "nobody:x", command="registers", status=2).stderr

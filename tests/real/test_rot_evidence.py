@@ -165,13 +165,28 @@ def test_a_list_behind_what_firmware_extended(td: Machine) -> None:
     assert td.verify(td.path / "cut", *tdx_trust(td)).codes == ["boot_aggregate_mismatch"]
 
 
-def test_a_bridged_list_in_another_rtmr(td: Machine) -> None:
-    """All of a kernel's list, whose columns say 10, in RTMR 3, as the bridge extends it."""
-    td.anchor(ng(b"boot_aggregate"), *programs(10, "/bin/first"), register="rtmr3")
-    trust = [*tdx_trust(td), "--column", "all=3", "--bridged"]
-    done = td.verify(td.attest(), *trust)
-    assert (done.status, done.document["covered"]) == (0, 2)
+def test_a_bridge_puts_a_kernels_list_into_an_rtmr(td: Machine) -> None:
+    """All of a list whose columns say 10 and 11, in RTMR 3, which did not begin at zero."""
+    with open_root(td.rot) as root:
+        root.extend("rtmr3", {SHA384: bytes(48)})
+    td.listed(ng(b"boot_aggregate"), *programs(11, "/bin/first", "/bin/second"))
+    bridge = ("rot", "bridge", "--rot", f"{td.rot}:rtmr3", "--state", td.path / "bridge", "--source", td.path / "lists")
+    for extended in (3, 0):
+        done = imarium(*bridge, "--once", "--json")
+        assert done.status == 0, done.error
+        document = done.document
+        assert (document["register"], document["extended"], document["records"]) == ("rtmr3:sha384", extended, 3)
+    assert document["initial"] == SHA384.digest(bytes(96)).hex()
+    trust = [*tdx_trust(td), "--column", "all=3", "--bridged", "--initial", f"3={document['initial']}"]
+    good = td.verify(td.attest(), *trust)
+    assert (good.status, good.document["covered"]) == (0, 3)
+    assert td.verify(td.tampered(td.path / "evidence"), *trust).codes == ["record_altered"]
     assert set(td.verify(td.path / "evidence", *tdx_trust(td)).codes) == {"register_not_quoted"}
+    with open_root(td.rot) as root:
+        root.extend("rtmr3", {SHA384: bytes(48)})
+    td.listed(*programs(10, "/bin/third"))
+    assert imarium(*bridge, "--once").status == 1
+    assert td.verify(td.attest(), *trust).codes == ["records_missing"]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +290,20 @@ def test_what_vouches_for_a_vtpm(snp: SnpGuest) -> None:
     assert verify(evidence, *trust()).codes == ["certificate_missing"]
     given = ["--snp-certificate", f"{snp.state}.vcek", "--snp-issuer", f"{snp.state}.ask"]
     assert verify(evidence, *trust(*given)).status == 0
+
+
+def test_a_report_by_a_providers_key(snp: SnpGuest) -> None:
+    (snp.machine.path / "state.cloud").touch()
+    evidence = snp.machine.attest()
+    verify, trust = snp.machine.verify, snp.trust
+    assert verify(evidence, *trust()).status == 0
+    assert verify(evidence, *trust("--snp-provider", "CN=cloud")).status == 0
+    assert verify(evidence, *trust("--snp-provider", "CN=other")).codes == ["csp_mismatch"]
+    other = verify(evidence, *trust("--snp-certificate", f"{snp.state}.vcek"))
+    assert "signing_key_mismatch" in other.codes
+    (snp.machine.path / "state.cloud").unlink()
+    chips = snp.machine.attest()
+    assert "signing_key_mismatch" in verify(chips, *trust("--snp-certificate", f"{snp.state}.vlek")).codes
 
 
 def test_a_key_of_another_tpm_does_not_borrow_the_report(snp: SnpGuest) -> None:

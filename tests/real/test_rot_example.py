@@ -1,9 +1,11 @@
 """The example driver, installed as a package and used through the registry: no file of the project knows it."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,30 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "rot-driver"
 
 
+def files_of_the_project() -> dict[Path, str]:
+    """Sources, tests, examples and settings, by path and digest."""
+    found = [path for place in ("src", "tests", "examples") for path in (ROOT / place).rglob("*") if path.is_file()]
+    kept = [path for path in (*found, ROOT / "pyproject.toml") if "__pycache__" not in path.parts]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the package and its metadata as pip installs them; the environment stays as it is."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with the package and its metadata as pip installs them; environment and project stay as they are."""
     target = tmp_path_factory.mktemp("target")
+    before = files_of_the_project()
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(EXAMPLE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, f"pip cannot install the example: {done.stderr}"
-    return target
+    yield target
+    assert files_of_the_project() == before, "adding a driver touches no file of the project"
+
+
+def test_no_file_of_the_project_names_the_example() -> None:
+    naming = [
+        path for path in files_of_the_project() if path.suffix == ".py" and b"imarium_notebook" in path.read_bytes()
+    ]
+    assert naming == [Path(__file__)]
 
 
 def run(installed: Path | None, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from imarium.hashes import SHA1, SHA256, SHA384
 from imarium.registers import FileRegisters, RegisterReadOnly
 from imarium.rot import EndorsementKind, RootOfTrust, Tpm, choose_root, open_root
 from imarium.rot.snp import SnpRoot
+from imarium.rot.tsi import request_token
 from imarium.rot.tsm_report import provider_of, request_report
 
 NONCE = bytes(range(64))
@@ -153,6 +154,31 @@ def test_a_realm_is_read_from_its_token_and_cannot_be_extended(
     choice = choose_root(f"{name}:reports={realm / 'report'}")
     assert choice.root is None
     assert "cannot extend its default register 'rem0'" in str(choice.bypass)
+
+
+def test_a_virtcca_vm_gives_its_token_by_its_device(tmp_path: Path) -> None:
+    with guest(tmp_path, "arm_cca_guest") as mount:
+        with open_root(f"virtcca:{mount / 'measurements'},token={mount / 'tsi'}") as rot:
+            rot.extend("rem0", {SHA256: bytes(32)})
+            quote = rot.quote(NONCE)
+            claims = parse_cca_token(quote.statement).realm.claims
+            assert (claims.challenge, claims.rems[0]) == (NONCE, SHA256.digest(bytes(64)))
+        with open_root(f"virtcca:token={mount / 'tsi'}") as rot:
+            assert [register.name for register in rot.registers()] == ["rem0", "rem1", "rem2", "rem3", "rim"]
+            assert rot.boot_aggregate(SHA256) == bytes(32)
+        with pytest.raises(UsageError, match="64 bytes, not 5"):
+            request_token(b"short", mount / "tsi")
+        for size in (0, 8193, 1 << 40):
+            (tmp_path / "state.size").write_text(str(size))
+            with pytest.raises(DeviceError, match=f"has {size} bytes"):
+                request_token(NONCE, mount / "tsi")
+        (tmp_path / "state.fault").write_text(str(errno.EIO))
+        with pytest.raises(DeviceError, match="gives no token"):
+            request_token(NONCE, mount / "tsi")
+    with pytest.raises(MissingComponent, match="tmm_tsi driver"):
+        open_root(f"virtcca:token={tmp_path / 'none'}")
+    with pytest.raises(UsageError, match="'token=x' is not an option"):
+        open_root("cca:token=x")
 
 
 def test_a_realm_with_a_device_extends_there(realm: Path) -> None:

@@ -85,13 +85,13 @@ class TestQuotes:
         assert [reason.code for reason in check.reasons] == (["td_debuggable"] if name == DEBUGGABLE else [])
 
     def test_a_flipped_bit_anywhere_is_refused(self, name):
-        """A bit of every byte of the quote and its certificates; every bit of the lengths and the registers."""
+        """Every bit of header, body, signature and attestation key; one of every other byte, certificates included."""
         parsed = parse_tdx_quote(quote(name))
         data, nonce = parsed.data, parsed.body.report_data
         assert check_tdx_chain(data, nonce=nonce, now=NOW, allow_debug=True).reasons == ()
-        places = [(at, at % 8) for at in range(len(data))]
-        ends = range(len(parsed.signed), len(parsed.signed) + 4)
-        places += [(at, bit) for at in (*range(48), *ends) for bit in range(8)]
+        whole = len(parsed.signed) + 4 + len(parsed.signature) + len(parsed.attestation_key)
+        places = [(at, bit) for at in range(whole) for bit in range(8)]
+        places += [(at, at % 8) for at in range(whole, len(data))]
         for at, bit in places:
             changed = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
             check = check_tdx_chain(changed, nonce=nonce, now=NOW, allow_debug=True)

@@ -26,6 +26,15 @@ def record(name: str, pcr: int = 10) -> bytes:
     return encode_record(Record(0, 0, PcrIndex(pcr), digest, found, data, LAYOUT))
 
 
+def counting(total: int, event: str = "kexec_load") -> bytes:
+    """A record in which a kernel says how many records it has made."""
+    found = template(b"ima-buf")
+    assert found is not None
+    text = b"kexec_segment_size=4096;ima_binary_runtime_size=1;ima_runtime_measurements_count=%d;" % total
+    data = join_fields(found, (b"sha256:\0" + SHA256.digest(text), event.encode() + b"\0", text), "little")
+    return encode_record(Record(0, 0, IMA_PCR, LAYOUT.template_digest(found, data), found, data, LAYOUT))
+
+
 def records(*names: str) -> bytes:
     return b"".join(map(record, names))
 
@@ -56,6 +65,10 @@ class Kernel:
         self.current_list += added
         if extend:
             self.state = replay([added], LAYOUT, start=self.state).state
+
+    def add(self, added: bytes) -> None:
+        self.current_list += added
+        self.state = replay([added], LAYOUT, start=self.state).state
 
     def boot(self) -> None:
         """Begin a new life: registers reset, lists empty but for the boot aggregate."""

@@ -209,6 +209,25 @@ def test_a_bank_of_padded_digests_does_not_pass() -> None:
     assert codes(replace(evidence(LOG), root=quote(values))) == ["records_missing"]
 
 
+def counter(updates: int) -> Made:
+    text = b"update_counter=%d;" % updates
+    return Made("ima-buf", (b"sha256:\0" + SHA256.digest(text), b"ima_init_tpm_update_counter\0", text))
+
+
+def test_update_counters_say_between_which_records_one_is_missing() -> None:
+    records = [BOOT]
+    for step in range(3):
+        records += [counter(2 * len(records)), *(ng(b"/%d/%d" % (step, number)) for number in range(4))]
+    records.append(counter(2 * len(records)))
+    whole = evidence(records)
+    assert codes(whole) == []
+    without = binary(records[:8] + records[9:])
+    forged = replace(whole, log=replace(whole.log, records=without, count=len(records) - 1))
+    (reason,) = ask(forged).reasons
+    assert reason.code == "records_missing"
+    assert reason.detail.endswith("; the update counters allow for missing ones between records 6 and 10 (up to 1)")
+
+
 def test_registers_of_the_state_have_to_be_quoted() -> None:
     state = state_after(4)
     rest = [*LOG, ng(b"/e")]

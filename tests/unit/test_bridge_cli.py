@@ -222,7 +222,8 @@ def test_twenty_kills_while_the_list_grows(machine):
         (["--verify", "/nowhere", "--once"], 2),
         (["--initial", "00" * 48, "--once"], 2),
         (["--once", "--source", "/nowhere"], 4),
-        (["--once", "--rot", "tpm"], 2),
+        (["--once", "--rot", "nobody:rtmr1"], 2),
+        (["--once", "--rot", "software:,register=mrtd"], 1),
         (["--once", "--rot", "file:/nowhere:rtmr2"], 4),
     ],
 )

@@ -118,7 +118,12 @@ def test_log_commands_agree_with_the_list(run: Run, source: Path, tmp_path: Path
     status = json.loads(run("log", "status", "--json")[1])
     assert (status["still_in_kernel"], status["last"]["event"]) == (len(data), "followed")
     assert len(bytes.fromhex(status["registers"]["10"]["sha256"])) == 32
-    assert "register        10:sha1 " in run("log", "status")[1]
+    shown = run("log", "status")[1]
+    assert f"10        sha256  {status['registers']['10']['sha256']}" in shown
+    assert "kept           3 records, " in shown
+    assert "proved by      no register" in shown
+    assert shown.count(" followed ") == 1
+    assert " followed " not in run("log", "status", "--events", "0")[1]
     target = tmp_path / "exported"
     done = json.loads(run("log", "export", "-o", target, "--from", 1, "--json")[1])
     assert done == {"log": 0, "first": 1, "records": 2, "bytes": len(target.read_bytes())}
@@ -140,3 +145,14 @@ def test_log_read_for_people_and_programs(run: Run, source: Path) -> None:
     assert json.loads(run("log", "read", "--from", 3, "--json")[1]) == []
     assert run("log", "read", "--from", 4)[0] == 2
     assert run("log", "read", "--log", 5)[0] == 2
+
+
+def test_status_shows_what_is_wrong(run: Run, source: Path) -> None:
+    (source / "binary_runtime_measurements").write_bytes(records("/bin/a"))
+    assert run("keep", "--once", "--source", source)[0] == 1
+    status = json.loads(run("log", "status", "--json")[1])
+    assert (status["gaps"], status["refusals"], status["newest"], status["proved_by"]) == (1, 1, True, [])
+    shown = run("log", "status")[1]
+    assert "begins         nobody knows where: " in shown
+    assert "gaps           1\n" in "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
+    assert "refused        nothing is deleted from the kernel: " in shown

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from imarium.custody import Event, Gap, Keeper, KeepResult, Machine, Method, Schedule, Service, SourceConfig, Store
+from imarium.custody.counted import total_counted
 from imarium.custody.gap import Sightings
 from imarium.custody.proof import no_registers
 from imarium.formats.records import read_records
@@ -20,7 +21,7 @@ from imarium.securityfs.holders import described
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.unit.custody_files import FileKernel
-from tests.unit.custody_kernel import LAYOUT, Kernel, records
+from tests.unit.custody_kernel import LAYOUT, Kernel, counting, records
 
 SEEN = ("a", "b", "c", "d", "e", "f", "g")
 
@@ -164,6 +165,39 @@ def test_without_a_count_replay_says_that_records_are_missing(tmp_path: Path) ->
     gap = gap_of(host.keep())
     assert (gap.missing, gap.log) == (None, 1)
     assert "records are missing" in gap.reason
+
+
+@pytest.mark.parametrize("later", [0, 2])
+def test_the_kernels_own_count_at_a_kexec_gives_the_size(host: Host, later: int) -> None:
+    host.kernel.measure("a")
+    host.keep()
+    host.kernel.measure("lost", "lost too", "and this")
+    host.look()
+    host.steal(3)
+    host.look()
+    host.kernel.measure(*map(str, range(later + 1)))
+    host.look()
+    host.keep()
+    total = 2 + 3 + later + 1
+    host.kernel.add(counting(total))
+    result = host.keep()
+    gap = gap_of(result)
+    assert (gap.missing, gap.log) == (3, 1)
+    assert "3 records are missing between log 0000 and this one, by the kernel's count" in gap.reason
+    counted = [entry for entry in Store(host.store).log(1).journal.entries if entry.event is Event.COUNTED]
+    assert [entry.missing for entry in counted] == [3]
+    host.kernel.measure("x")
+    result = host.keep()
+    assert (result.log, result.gap) == (1, None)
+
+
+def test_only_the_kernels_own_words_count() -> None:
+    def total(data: bytes) -> int | None:
+        return total_counted(next(iter(read_records([data], LAYOUT))))
+
+    assert total(counting(7)) == total(counting(7, "kexec_execute")) == 7
+    assert total(counting(7, "kexec_other")) is None
+    assert total(records("ima_runtime_measurements_count=7;")) is None
 
 
 OFTEN = Schedule(interval=3600.0, records=None, poll=0.005)

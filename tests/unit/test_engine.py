@@ -1,10 +1,14 @@
 """The engine: what it measures of itself, in which order, what it does when a root of trust fails, and its lives."""
 
+import contextlib
 import errno
 import logging
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.engine_builders import measurement
 from tests.unit.engine_roots import FaultyRoot
 
 from imarium.chain import replay
@@ -14,12 +18,14 @@ from imarium.engine import (
     EngineOptions,
     Event,
     Hook,
+    MeasurementQueue,
     Policy,
     QueueError,
     builtin_policy,
     find_template,
     list_layout,
 )
+from imarium.engine.kexec import kexec_buffer, records_in_buffer
 from imarium.engine.life import Handover, Life, read_life, write_life
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats import BUILTIN_TEMPLATES, IMA_PCR, ListForm, ListKind, PcrIndex, encode_record, read_list
@@ -219,6 +225,18 @@ def test_a_register_that_lags_is_brought_up_by_the_next_engine(tmp_path):
         assert root.value == reached(listed(engine.queue.staged))
 
 
+def test_registers_that_were_reset_in_between_are_found_out_of_step(tmp_path, caplog):
+    buffer = tmp_path / "buffer"
+    with Engine(tmp_path / "e", roots=[FaultyRoot()], policy=EVERYTHING) as engine:
+        engine.suspend_to(buffer)
+    with Engine(tmp_path / "e", roots=[FaultyRoot()], policy=EVERYTHING, restore=buffer) as engine:
+        (register,) = engine.status().registers
+    assert register.waiting == 3
+    assert register.error is not None
+    assert register.error.name == "faulty_error(out_of_step)"
+    assert "op=add_template_measure cause=faulty_error(out_of_step)" in caplog.text
+
+
 def test_restored_records_come_first_and_may_come_again(tmp_path):
     buffer = tmp_path / "buffer"
     with Engine(tmp_path / "e", policy=EVERYTHING) as engine:
@@ -283,6 +301,20 @@ def test_a_damaged_buffer_is_refused(tmp_path, damage):
         pass
     with Engine(tmp_path / "other"):  # it let go of its directory
         pass
+
+
+@given(st.binary(max_size=200), st.integers(0, 40))
+def test_any_buffer_is_restored_or_refused(tail, cut):
+    made = [measurement(number, template_name=name) for number, name in enumerate(BUILTIN_TEMPLATES)]
+    queue = MeasurementQueue()
+    queue.restore(made)
+    queue.suspend()
+    _, blocks = kexec_buffer(queue)
+    data = b"".join(blocks)
+    assert list(records_in_buffer([data], "little")) == made
+    for damaged in (data[: cut * 7] + tail, tail, data[:24] + tail):
+        with contextlib.suppress(MalformedInput):
+            list(records_in_buffer([damaged], "little"))
 
 
 def test_one_engine_per_directory(tmp_path):

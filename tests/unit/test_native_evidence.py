@@ -1,7 +1,7 @@
 """Evidence by roots of trust that are no TPM: from the driver's quote to the verdict."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +17,9 @@ from imarium.errors import UsageError
 from imarium.formats.records import ListLayout
 from imarium.formats.roots import SoftwarePart
 from imarium.formats.tdx import RtmrIndex
-from imarium.hashes import SHA384
-from imarium.registers import MemoryRegisters
+from imarium.hashes import SHA384, HashAlgorithm
+from imarium.registers import MemoryRegisters, RegisterFailed
+from imarium.rot import Anchor, Anchors
 from imarium.rot.protocol import NativeQuote, RootOfTrust
 from imarium.rot.software import SoftwareRoot
 from imarium.rot.tdx import TdxRoot
@@ -89,3 +90,35 @@ def test_a_td(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_kind_that_evidence_has_not() -> None:
     with pytest.raises(UsageError, match="of kind tpm, tdx, cca, virtcca, snp, software, not tsm"):
         make_evidence(cast("RootOfTrust", SimpleNamespace(kind="tsm")), lambda: View([]), nonce=NONCE)
+
+
+class Failing(SoftwareRoot):
+    """Stops extending when told to, while the other roots go on."""
+
+    broken = False
+
+    def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        if self.broken:
+            raise RegisterFailed("the device failed; read the register")
+        super().extend(register, digests)
+
+
+def test_verification_shows_from_which_record_on_a_root_lags(tmp_path: Path) -> None:
+    """Two roots of one list, one of which fails for good at record 3: each proves as many records as it has."""
+    log = [ng(b"boot_aggregate", 2), *(ng(b"/%d" % number, 2) for number in range(5))]
+    lagging, ahead = Failing(tmp_path / "one"), SoftwareRoot(tmp_path / "two")
+    anchors = Anchors([Anchor(lagging), Anchor(ahead)], tmp_path / "state", life="1")
+    for number, record in enumerate(log):
+        lagging.broken = number >= 3
+        with anchors.ordered() as extending:
+            extending.extend(number, lambda bank, record=record: record.true_digest(bank.name, "little"))  # type: ignore[misc]
+    first, second = anchors.status()
+    assert first.error is not None
+    assert (first.position, first.error.record, first.error.name) == (3, 3, "software_error(5)")
+    assert (second.position, second.error) == (6, None)
+    for status, root in ((first, lagging), (second, ahead)):
+        given = make_evidence(root, lambda: View(log), nonce=NONCE)
+        assert isinstance(given.root, SoftwarePart)
+        result = appraise(given.encode(), nonce=NONCE, trust=[SoftwareTrust(given.root.key)])
+        assert (result.reasons, result.covered, result.unverified) == ((), status.position, 6 - status.position)
+    anchors.close()

@@ -2,6 +2,7 @@
 
 import logging
 import stat
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.software import SOFTWARE_QUOTE_TYPE
-from imarium.hashes import SHA256, SHA384
-from imarium.registers import Access, MemoryRegisters, Register
-from imarium.rot import Driver, RootOfTrust, choose_root, drivers, open_root
+from imarium.hashes import SHA256, SHA384, HashAlgorithm
+from imarium.registers import Access, ForeignExtend, MemoryRegisters, Register, RegisterReadOnly
+from imarium.rot import Driver, RootOfTrust, RootRegisters, choose_root, drivers, open_register, open_root
 from imarium.rot.options import split_options
 from imarium.rot.register_root import RegisterRoot
 from imarium.rot.registry import BUILTIN
@@ -174,3 +175,38 @@ def test_software_quotes_refuse_what_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "registers.key").write_text("no key")
     with SoftwareRoot(tmp_path / "registers") as rot, pytest.raises(MalformedInput, match="EC P-256 key in PEM"):
         rot.quote(b"n")
+
+
+def test_a_register_is_named_behind_its_root(tmp_path: Path) -> None:
+    place = f"software:{tmp_path / 'registers'}"
+    for name, expected in ((place, "rtmr2"), (f"{place}:rtmr1", "rtmr1"), (f"{place},register=rtmr3", "rtmr3")):
+        root, register = open_register(name)
+        assert (root.name, register.key) == ("software", f"{expected}:sha384")
+        root.close()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["registers"]
+    with pytest.raises(UsageError, match="unknown root of trust"):
+        open_register("nobody:rtmr1")
+
+
+class Twice(SoftwareRoot):
+    """Someone else extends the same at the same time."""
+
+    def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
+        super().extend(register, digests)
+        super().extend(register, digests)
+
+
+def test_registers_of_a_root_are_extended_one_by_one() -> None:
+    with SoftwareRoot() as root:
+        registers = RootRegisters(root)
+        (register,) = [each for each in registers.registers() if each.name == "rtmr2"]
+        value = SHA384.digest(bytes(96))
+        assert registers.extend(register, bytes(48)) == value == registers.read(register)
+        assert (registers.name, registers.identity) == (root.name, root.identity)
+        (mrtd,) = [each for each in registers.registers() if each.name == "mrtd"]
+        with pytest.raises(RegisterReadOnly):
+            registers.extend(mrtd, bytes(48))
+        with pytest.raises(UsageError, match="stores no register"):
+            registers.store(mrtd, bytes(48))
+    with Twice() as root, pytest.raises(ForeignExtend):
+        RootRegisters(root).extend(register, bytes(48))

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import load_der_x509_certificate
 from tests.unit.builders import ng
-from tests.unit.cca_builders import Maker
+from tests.unit.cca_builders import NOW as CERTIFIED
+from tests.unit.cca_builders import Maker, certificate
 from tests.unit.guest_builders import (
     NONCE,
     SoftwareGuest,
@@ -21,7 +24,7 @@ from tests.unit.guest_builders import (
 from tests.unit.tdx_builders import NOW
 
 from imarium.cli import main
-from imarium.formats.evidence import CcaPart, Evidence
+from imarium.formats.evidence import CcaPart, Evidence, VirtccaPart
 
 RIM = b"\xab" * 32
 
@@ -119,6 +122,30 @@ def test_keys(desk: Desk) -> None:
     assert desk.verify(given, "--allow-software", accepted, "--column", "2=1")[0] == 1
     status, document = desk.verify(given, "--cca-platform-key", key)
     assert (status, reasons(document)) == (1, ["software_root"])
+
+
+def test_platforms_are_trusted_by_certificate(desk: Desk) -> None:
+    """A root, an authority and the platform's key, in DER or PEM, at a time."""
+    root_key, between_key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    maker, log = Maker(), [aggregate_record("sha256", RIM, 1), ng(b"/a", 1)]
+    root = certificate(root_key, "Root", ca=True)
+    between = certificate(between_key, "Between", root_key, "Root", ca=True, path_length=0)
+    leaf = certificate(maker.platform_key, "Platform", between_key, "Between")
+    pem = load_der_x509_certificate(root).public_bytes(serialization.Encoding.PEM)
+    chain = ["--cca-root", desk.file("root", pem), "--cca-issuer", desk.file("between", between)]
+    at = ["--time", int(CERTIFIED.timestamp())]
+    rems = [extended(bytes(32), log, "sha256"), *[bytes(32)] * 3]
+    for kind, option in ((CcaPart, "--cca-certificate"), (VirtccaPart, "--virtcca-certificate")):
+        given = evidence(cca_part(maker, rems, RIM, kind=kind), log)
+        named = [option, desk.file("leaf", leaf)]
+        assert desk.verify(given, *named, *chain, *at)[0] == 0
+        assert reasons(desk.verify(given, *named, *chain, "--time", 0)[1])[0] == "certificate_invalid"
+        assert "certificate_invalid" in reasons(desk.verify(given, *named, *chain[:2], *at)[1])
+        assert "needs --cca-root" in desk.refused(given, *named, *at)[1]
+        assert "not both" in desk.refused(given, *named, *chain, option.replace("certificate", "platform-key"), root)[1]
+    assert "go with --cca-certificate" in desk.refused(given, *chain)[1]
+    assert desk.refused(given, *named, "--cca-root", desk.file("bad", "-----BEGIN X-----"))[0] == 3
+    assert desk.refused(given, *named, *chain, "--time", 1 << 62)[0] == 2
 
 
 def test_what_cannot_be_asked(desk: Desk) -> None:

@@ -27,8 +27,7 @@ from imarium.cli.roots import prepare_quotes, tell_caveat
 from imarium.custody import Custody, Whole, default_store
 from imarium.custody.machine import boot_id, registers_of
 from imarium.errors import UsageError
-from imarium.formats.tpm import MAX_CHALLENGE
-from imarium.rot import KeyedQuotes, RootOfTrust, TpmRoot, open_root
+from imarium.rot import KeyedQuotes, RootOfTrust, default_root, open_root
 from imarium.securityfs import ImaDirectory
 
 __all__ = ["attest"]
@@ -76,7 +75,7 @@ def attest(
     given = secrets.token_bytes(NONCE_SIZE) if nonce is None else hex_bytes("--nonce", nonce)
     place = store or default_store()
     view = _view(place, source, tcti if rot is None else None)
-    with _open(rot, tcti) as root:
+    with default_root(tcti) if rot is None else open_root(rot) as root:
         keyless = isinstance(root, KeyedQuotes) and not root.has_key
         prepare_quotes(root, ak or (place / "ak" if keyless else None), named_banks(bank))
         bound = given if challenge is None else _answer(root, challenge)
@@ -104,9 +103,4 @@ def _answer(root: RootOfTrust, challenge: Path) -> bytes:
     """The nonce in a challenge."""
     if not isinstance(root, KeyedQuotes):
         raise UsageError(f"a challenge is for a TPM and its attestation key, {root.name} has none; give --nonce")
-    return root.open_challenge(read_bytes(challenge, MAX_CHALLENGE))
-
-
-def _open(rot: str | None, tcti: str | None) -> RootOfTrust:
-    """The root of trust of this name, by default the TPM."""
-    return TpmRoot(tcti) if rot is None else open_root(rot)
+    return root.open_challenge(read_bytes(challenge))

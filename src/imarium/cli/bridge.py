@@ -15,7 +15,7 @@ from imarium.chain import ChainState
 from imarium.cli.lists import HEAD, ListFile, ListOptions
 from imarium.cli.options import Json, SourceDirectory, hex_bytes
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.cli.providers import named_register
+from imarium.cli.providers import named_anchor
 from imarium.custody import Custody, StoreBusy
 from imarium.custody.machine import boot_id, registers_of
 from imarium.errors import RefusedOperation, UsageError
@@ -39,8 +39,8 @@ Anchor = Annotated[
     str,
     typer.Option(
         "--rot",
-        metavar="NAME:REGISTER",
-        help="tsm:DEVICE:REGISTER, tsm:DIR:REGISTER or file:PATH:REGISTER; REGISTER is NAME or NAME:HASH.",
+        metavar="NAME[:REGISTER]",
+        help="A root of trust, such as tdx:rtmr3, or tsm:DEVICE:REGISTER, tsm:DIR:REGISTER, file:PATH:REGISTER.",
     ),
 ]
 Drained = Annotated[
@@ -91,23 +91,23 @@ def bridge(
     window can leave records out, so the register proves less than one that the kernel feeds. With --json, following
     prints a line for each step; status 1 of --verify says that LIST does not lead to the register's value.
     """
-    provider, register = named_register(rot)
-    place = StateFile(state or default_directory(provider), provider, register)
-    if verify is not None:
-        if once or begin or source is not None or store is not None:
-            raise UsageError("--verify extends nothing: leave out --source, --store, --once and --begin")
-        return _verify(verify, provider, register, place, initial=initial, value=value, json=json)
-    if initial is not None or value is not None:
+    if verify is not None and (once or begin or source is not None or store is not None):
+        raise UsageError("--verify extends nothing: leave out --source, --store, --once and --begin")
+    if verify is None and (initial is not None or value is not None):
         raise UsageError("--initial and --value go with --verify")
-    lists = ImaDirectory(source)
-    boot = boot_id()
-    feed = Bridge(provider, register, place, boot_id=boot, anew=begin)
-    look = _reader(lists, store, boot)
-    with place.lock():
-        if once:
-            _show(feed.advance(look()), register, place, json=json, line=False)
-        else:
-            _follow(feed, lists, look, interval, lambda done: _show(done, register, place, json=json, line=True))
+    with named_anchor(rot) as (provider, register):
+        place = StateFile(state or default_directory(provider), provider, register)
+        if verify is not None:
+            return _verify(verify, provider, register, place, initial=initial, value=value, json=json)
+        lists = ImaDirectory(source)
+        boot = boot_id()
+        feed = Bridge(provider, register, place, boot_id=boot, anew=begin)
+        look = _reader(lists, store, boot)
+        with place.lock():
+            if once:
+                _show(feed.advance(look()), register, place, json=json, line=False)
+            else:
+                _follow(feed, lists, look, interval, lambda done: _show(done, register, place, json=json, line=True))
     return 0
 
 

@@ -26,7 +26,7 @@ from imarium.errors import UsageError
 from imarium.formats import ascii_line
 from imarium.fuse import mounted
 from imarium.hashes import SHA1, HashAlgorithm
-from imarium.rot import RootOfTrust, TpmRoot, choose_root
+from imarium.rot import HasProcesses, RootOfTrust, choose_root
 from imarium.securityfs.client import DIRECTORIES
 from imarium.securityfs.tree import ImaTree
 
@@ -46,6 +46,7 @@ class EngineRun:
     policy: tuple[str, ...]
     mount: Path | None
     staging: bool
+    nested: bool
     watch: tuple[Path, ...]
     deadline: float
     exempt: tuple[int, ...]
@@ -75,7 +76,7 @@ def run_engine(run: EngineRun) -> int:
             recorded = [(path, engine.measure_file(path)) for path in run.measure]
             _show_list(engine, recorded, json=run.json)
             return 0
-        own = tuple(pid for root in roots if isinstance(root, TpmRoot) for pid in root.processes)
+        own = tuple(pid for root in roots if isinstance(root, HasProcesses) for pid in root.processes)
         _serve(replace(run, exempt=(*run.exempt, *own)), engine, _banks(roots, run.options.hash_algorithm))
         if run.json:
             emit_json(status_document(engine.status()))
@@ -125,8 +126,9 @@ def _serve(run: EngineRun, engine: Engine, banks: Sequence[HashAlgorithm]) -> No
     with ExitStack() as stack:
         wait: Callable[[], object] = ended.wait
         if run.mount is not None:
-            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging)
-            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine"))
+            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging, nested=run.nested)
+            everyone = os.geteuid() == 0  # as for the kernel's files, their modes say who may
+            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine", allow_other=everyone))
             end, wait = mount.end, mount.wait
         else:
             stack.enter_context(_signals(ended))

@@ -4,10 +4,24 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
+from imarium.cli.keep_options import (
+    CONFIGURATION,
+    AtRecords,
+    Check,
+    ClientAuthorities,
+    Configuration,
+    Interval,
+    Listen,
+    Method,
+    Once,
+    Quotes,
+    SourceTcti,
+    TlsCertificate,
+    TlsKey,
+    Wait,
+)
 from imarium.cli.options import Json, SourceDirectory, StoreDirectory
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.custody import KILL_VARIABLE, KeepResult, Schedule, SourceConfig, WantedMethod, default_store, kill_at
@@ -15,68 +29,29 @@ from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.errors import MissingComponent, UsageError
 from imarium.securityfs import ImaDirectory
 
-__all__ = ["CONFIGURATION", "keep", "keep_once"]
-
-CONFIGURATION = Path("/etc/imarium/keep.toml")
-"""The configuration that --check looks at unless told."""
+__all__ = ["keep", "keep_once"]
 
 _METHODS: dict[str, WantedMethod] = {"auto": "auto", "prompt": "prompt", "trim": "trim", "follow": "follow"}
 _LOCK_PATIENCE = 2.0
 _INTERVAL, _RECORDS, _WAIT = 60.0, 1000, 5.0
-_METHOD_HELP = (
-    "prompt stages, keeps and deletes from the kernel; trim keeps, and deletes by number without staging; follow keeps "
-    "and deletes nothing; auto takes prompt where it may be done, else follow [default: auto]."
-)
 
 
 def keep(
     source: SourceDirectory = None,
     store: StoreDirectory = None,
-    method: Annotated[str | None, typer.Option(metavar="METHOD", help=_METHOD_HELP)] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Do it once and exit [default: go on until told to end].")
-    ] = False,
-    interval: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", min=1, help="Without --once: how often at least [default: 60]."),
-    ] = None,
-    at_records: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Without --once: as soon as the kernel has N records [default: 1000]."),
-    ] = None,
-    wait: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", min=0, help="How long to wait while others have the lists open [default: 5]."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Take everything from this configuration.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help=f"Only say what is wrong with --config [default: {CONFIGURATION}].")
-    ] = False,
-    tcti: Annotated[
-        str | None,
-        typer.Option("--tcti", metavar="NAME", help="The TPM that a source other than the kernel's extends."),
-    ] = None,
-    listen: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--listen",
-            metavar="PLACE",
-            help="Without --once: answer verifiers at unix:PATH, or tcp:HOST:PORT with TLS; may be repeated.",
-        ),
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", metavar="FILE", help="For tcp: the certificate to show (PEM).")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="For tcp: its key (PEM).")] = None,
-    client_ca: Annotated[
-        Path | None,
-        typer.Option("--client-ca", metavar="FILE", help="For tcp: who signs the certificates of clients (PEM)."),
-    ] = None,
-    quotes: Annotated[
-        bool, typer.Option("--quotes", help="With --listen: make evidence on request, with the TPM.")
-    ] = False,
+    method: Method = None,
+    once: Once = False,
+    interval: Interval = None,
+    at_records: AtRecords = None,
+    wait: Wait = None,
+    config: Configuration = None,
+    check: Check = False,
+    tcti: SourceTcti = None,
+    listen: Listen = None,
+    tls_cert: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    client_ca: ClientAuthorities = None,
+    quotes: Quotes = False,
     as_json: Json = False,
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.

@@ -9,12 +9,11 @@ from pathlib import Path
 from fastapi.responses import Response
 
 from imarium.attester import make_evidence
-from imarium.cli.roots import prepare_quotes
 from imarium.custody import Custody, KeepResult, Service, SourceConfig, Store, Whole
 from imarium.custody.config import ApiConfig
 from imarium.custody.metrics import METRICS_TYPE, metrics_text
 from imarium.errors import MissingComponent, UsageError
-from imarium.rot import TpmRoot
+from imarium.rot import KeyedQuotes, default_root
 from imarium.web import Endpoint, Holding, Server, Tls, create_app
 
 __all__ = ["api_server", "endpoints", "tls"]
@@ -73,8 +72,9 @@ def _whole(source: SourceConfig) -> Whole:
 
 
 def _evidence(source: SourceConfig, tcti: str | None, ak: Path, nonce: bytes, first: int) -> bytes:
-    with TpmRoot(tcti) as root:
-        prepare_quotes(root, ak, ())
+    with default_root(tcti) as root:
+        if isinstance(root, KeyedQuotes):
+            root.use_key(ak)
         return make_evidence(root, partial(_whole, source), nonce=nonce, first=first).encode()
 
 

@@ -9,21 +9,22 @@ from rich.table import Table
 
 from imarium.cli.log_care import check, retain_logs
 from imarium.cli.log_mount import mount
+from imarium.cli.log_status import LogOption, log_summary, status
 from imarium.cli.options import Json, Output, StoreDirectory
 from imarium.cli.output import byte_output, console, emit_json
 from imarium.cli.show import render_as, write_array
-from imarium.custody import Log, Store, default_store
+from imarium.custody import Store, default_store
 from imarium.errors import UsageError
 from imarium.formats.ascii import ascii_line
 
 __all__ = ["app"]
 
 app = typer.Typer(help="What custody holds.", no_args_is_help=True)
+app.command()(status)
 app.command()(mount)
 app.command()(check)
 app.command("retain")(retain_logs)
 
-LogOption = Annotated[int | None, typer.Option("--log", metavar="NUMBER", min=0, help="Which log [default: newest].")]
 FirstOption = Annotated[int, typer.Option("--from", metavar="N", min=0, help="Begin with record N, counted from 0.")]
 CountOption = Annotated[int | None, typer.Option("--count", metavar="N", min=0, help="At most N records.")]
 
@@ -34,31 +35,12 @@ def list_logs(store: StoreDirectory = None, as_json: Json = False) -> None:
     place = _store(store)
     logs = [place.log(number) for number in place.numbers]
     if as_json:
-        emit_json({"store": str(place.path), "logs": [_summary(log) for log in logs]})
+        emit_json({"store": str(place.path), "logs": [log_summary(log) for log in logs]})
         return
     table = Table("log", "begun", "records", "bytes", "start", box=None, pad_edge=False)
     for log in logs:
         table.add_row(f"{log.number:04}", log.meta.created, str(log.records), str(log.bytes), log.meta.start)
     console().print(table)
-
-
-@app.command()
-def status(store: StoreDirectory = None, number: LogOption = None, as_json: Json = False) -> None:
-    """Show one log: its size, where it begins, what the journal said last, and the registers it leads to."""
-    log = _store(store).log(number)
-    document = _status(log)
-    if as_json:
-        emit_json(document)
-        return
-    out = console()
-    for name in ("log", "list", "begun", "start", "start_reason", "records", "bytes", "still_in_kernel"):
-        out.print(f"{name.replace('_', ' '):16}{document[name]}", markup=False)
-    last = log.journal.last
-    if last is not None:
-        out.print(f"{'last':16}{last.event} at {last.at}{f': {last.detail}' if last.detail else ''}", markup=False)
-    for pcr, banks in _registers(log).items():
-        for bank, value in banks.items():
-            out.print(f"{'register':16}{pcr}:{bank} {value}", markup=False)
 
 
 @app.command()
@@ -118,35 +100,3 @@ def export(
 
 def _store(path: Path | None) -> Store:
     return Store(path or default_store())
-
-
-def _summary(log: Log) -> dict[str, object]:
-    return {
-        "log": log.number,
-        "list": str(log.stored_path),
-        "begun": log.meta.created,
-        "boot_id": log.boot_id,
-        "start": log.meta.start,
-        "start_reason": log.meta.reason,
-        "records": log.records,
-        "bytes": log.bytes,
-    }
-
-
-def _status(log: Log) -> dict[str, object]:
-    last = log.journal.last
-    return {
-        **_summary(log),
-        "byte_order": log.meta.byte_order,
-        "still_in_kernel": log.bytes - log.base,
-        "last": last.to_document() if last is not None else None,
-        "registers": _registers(log),
-    }
-
-
-def _registers(log: Log) -> dict[str, dict[str, str]]:
-    """The registers the log leads to, by replay; none if its start is unknown."""
-    state = log.end_state()
-    if state is None:
-        return {}
-    return {str(pcr): {bank.name: value.hex() for bank, value in banks.items()} for pcr, banks in state.values.items()}

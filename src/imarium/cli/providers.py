@@ -1,17 +1,23 @@
 """Owners of measurement registers, and their registers, as the command line names them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from imarium.errors import MissingComponent, UsageError
 from imarium.registers import FileRegisters, Provider, Register, TsmRegisters, discover, find_register
+from imarium.rot import drivers, open_register, open_root
+from imarium.rot.root_registers import registers_of
 
-__all__ = ["named_provider", "named_register"]
+__all__ = ["named_anchor", "named_provider", "named_register"]
+
+_PROVIDERS = ("tsm", "file")
 
 
 def named_provider(name: str | None) -> Provider:
-    """``tsm:DEVICE``, ``tsm:DIR`` or ``file:PATH``; where None, the one device that has registers.
+    """``tsm:DEVICE``, ``tsm:DIR``, ``file:PATH`` or a root of trust; where None, the one device that has registers.
 
-    Raises UsageError, MissingComponent.
+    A root of trust stays open until the process ends. Raises UsageError, MissingComponent, and what its driver raises.
     """
     if name is None:
         devices = discover()
@@ -24,7 +30,9 @@ def named_provider(name: str | None) -> Provider:
         return FileRegisters(Path(place))
     if kind == "tsm" and place:
         return TsmRegisters(Path(place) if "/" in place else place)
-    raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR or file:PATH")
+    if kind not in _PROVIDERS and any(driver.name == kind for driver in drivers()):
+        return registers_of(open_root(name))
+    raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR, file:PATH or a root of trust")
 
 
 def named_register(name: str) -> tuple[Provider, Register]:
@@ -42,3 +50,18 @@ def named_register(name: str) -> tuple[Provider, Register]:
         found = ", ".join(each.key for each in extensible) or "none"
         raise UsageError(f"{name} names no register; add :REGISTER, one of those that can be extended: {found}")
     return provider, extensible[0]
+
+
+@contextmanager
+def named_anchor(name: str) -> Iterator[tuple[Provider, Register]]:
+    """A register of a provider, as :func:`named_register` names it, or of a root of trust: ``NAME[:REGISTER]``.
+
+    Raises UsageError, MissingComponent, MalformedInput, and what a root of trust raises.
+    """
+    kind, _, rest = name.partition(":")
+    if kind in _PROVIDERS and "," not in rest:
+        yield named_register(name)
+        return
+    root, register = open_register(name)
+    with root:
+        yield registers_of(root), register

@@ -41,7 +41,7 @@ Named = Annotated[
         "--provider",
         metavar="NAME",
         envvar="IMARIUM_REGISTERS",
-        help="tsm:DEVICE, tsm:DIR, or file:PATH [default: the one device that has registers].",
+        help="tsm:DEVICE, tsm:DIR, file:PATH, or a root of trust [default: the one device with registers].",
     ),
 ]
 Logs = Annotated[

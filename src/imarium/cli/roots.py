@@ -15,11 +15,12 @@ from imarium.rot import (
     KeyedQuotes,
     RootOfTrust,
     Values,
+    choose_root,
     drivers,
     open_root,
 )
 
-__all__ = ["extend_root", "list_roots", "prepare_quotes", "quote_root", "read_root", "tell_caveat"]
+__all__ = ["choose", "extend_root", "list_roots", "prepare_quotes", "quote_root", "read_root", "tell_caveat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,26 @@ def _opened(root: RootOfTrust) -> dict[str, object]:
     if isinstance(root, HasUnknownBanks):
         found["unknown_banks"] = list(root.unknown_banks())
     return found
+
+
+def choose(name: str | None, *, json: bool) -> bool:
+    """Print which root of trust a name chooses, or none does, and whether there is one."""
+    choice = choose_root(name)
+    document: dict[str, object] = {
+        "chosen": None,
+        "register": None,
+        "bypass": choice.bypass,
+        "refused": [{"driver": driver, "detail": detail} for driver, detail in choice.refused],
+    }
+    if choice.root is not None:
+        with choice.root as root:
+            document |= {"chosen": root.name, "register": root.default_register}
+            tell_caveat(root)
+    if json:
+        emit_json(document)
+    elif choice.root is not None:
+        console().print(f"{document['chosen']}: a list is anchored in register {document['register']}", markup=False)
+    return choice.root is not None
 
 
 def read_root(name: str, registers: Collection[str], banks: Collection[HashAlgorithm], *, json: bool) -> None:

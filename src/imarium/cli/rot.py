@@ -10,9 +10,9 @@ from imarium.cli.bridge import bridge
 from imarium.cli.documents import write_files
 from imarium.cli.options import PCRS, Banks, Json, RegisterNames, Rot, Tcti, hex_bytes, named_banks, register_numbers
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.cli.roots import extend_root, list_roots, quote_root, read_root
+from imarium.cli.roots import choose, extend_root, list_roots, quote_root, read_root
 from imarium.cli.tpm_keys import EndorsementAuth, ak, ek, read_auth
-from imarium.errors import UsageError
+from imarium.errors import MissingComponent, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.formats.tpm import PcrValues, parse_public
 from imarium.hashes import HashAlgorithm
@@ -32,6 +32,20 @@ _EVERY_PCR = tuple(PcrIndex(index) for index in range(PCRS))
 def list_(tcti: Tcti = None, json: Json = False) -> None:
     """Show every driver in order of priority, whether it opens on this machine, and why not."""
     list_roots(tcti, json=json)
+
+
+@app.command("choose")
+def choose_(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A root of trust, or nothing.")] = None,
+    json: Json = False,
+) -> int:
+    """Show which root of trust a list is anchored in when NAME is named.
+
+    Without NAME it is the first driver that opens and can extend; with a known NAME that one or none; with an unknown
+    NAME none. None is bypass: records are kept and nothing is anchored. It is said on standard error, and the exit
+    status is 4.
+    """
+    return 0 if choose(name, json=json) else MissingComponent.exit_status
 
 
 @app.command()

@@ -31,6 +31,8 @@ class Event(StrEnum):
     """A run died: its whole, good records stay and the rest was cut."""
     GAP = "gap"
     """Records are missing before this log."""
+    COUNTED = "counted"
+    """The kernel has said how many records it has made, so how many are missing before this log."""
     SNAPSHOT = "snapshot"
     """Stands for older lines that were left out: what they say of the list up to ``bytes``, together."""
     MACHINE = "machine"
@@ -55,7 +57,7 @@ class Entry:
     it will stand once the staged records are deleted. ``boot_id`` is the kernel's. ``registers`` are those that proved
     the log, in ``kept`` and ``followed``; ``tail`` is a sum of the last bytes before ``bytes``, where there is a state.
     ``clock`` is the TPM's, in milliseconds, where it could be read. ``machine`` is in ``machine`` only; ``missing`` in
-    ``gap`` only: how many records at least are missing, None if that is not known.
+    ``gap`` and ``counted``: how many records are missing, in ``gap`` at least; None if that is not known.
     """
 
     event: Event

@@ -59,12 +59,16 @@ class Keeper:
                 log = self._recovered()
                 known = self._circumstances(log, sightings or Sightings())
                 run = Run(self._store, self._source, log, known, registers=self._registers, hook=self._hook)
-                progress, outcome = run.follow() if method == "follow" else run.take(method)
-                _afterwards(progress)
+                try:
+                    progress, outcome = run.follow() if method == "follow" else run.take(method)
+                finally:
+                    self._log = run.log
+                if progress is not None:
+                    run.count_missing(progress)
+                    _afterwards(progress)
         except ImariumError:
             self.close()
             raise
-        self._log = progress.log if progress else None
         if outcome.fallback:
             self._trim_refused, why = outcome.fallback, outcome.fallback
         return _result(outcome, why, progress, known.judgement, run.gap)
@@ -100,9 +104,9 @@ class Keeper:
         return Circumstances(machine, judge(before, machine, before_at=at, after_at=now()), sightings)
 
 
-def _afterwards(progress: Progress | None) -> None:
+def _afterwards(progress: Progress) -> None:
     """What makes a log quick to read and its journal short; what hinders it does not hinder custody."""
-    if progress is not None and progress.kept_records:
+    if progress.kept_records:
         follow_index(progress.log)
         with suppress(MissingComponent):
             progress.log.tidy()

@@ -265,6 +265,7 @@ class Log:
         have = durable.size_of(self.list_path)
         if have == self.bytes:
             return 0
+        durable.sync_file(self.list_path)  # so that what is read next is what the disk has
         before, base = self.bytes, self.base
         for size in self._good_records(have):
             self.bytes += size

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from imarium.custody.continuity import Continuity, look
+from imarium.custody.counted import missing_by_count
 from imarium.custody.drain import Drain, Outcome, refuse, store_undeleted
 from imarium.custody.entry import Event
 from imarium.custody.gap import Gap, Sightings
@@ -31,7 +32,7 @@ class Circumstances:
 
 
 class Run:
-    """One run. ``gap`` is what was found missing, None if nothing was."""
+    """One run. ``log`` is the one that is written to; ``gap`` is what was found missing, None if nothing was."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class Run:
     ) -> None:
         self._store = store
         self._source = source
-        self._log = log
+        self.log = log
         self._known = known
         self._boot_id = known.machine.boot_id
         self._registers = registers
@@ -71,14 +72,27 @@ class Run:
         with self._source.snapshot() as lists:
             return self._keep_all(*self._look(lists), "follow")
 
+    def count_missing(self, progress: Progress) -> None:
+        """Note how many records are missing before the log, if the kernel says it in what was just kept."""
+        log = progress.log
+        if log.meta.start == "reset" or not log.number or not progress.kept_records:
+            return
+        before = self._store.log(log.number - 1)
+        missing = missing_by_count(before, log, log.records_from(log.records - progress.kept_records))
+        if missing is None:
+            return
+        reason = f"{missing} records are missing between log {before.number:04} and this one, by the kernel's count"
+        log.note(Event.COUNTED, self._boot_id, base=log.base, detail=reason, missing=missing)
+        self.gap = Gap(now(), before.journal.last.at if before.journal.last else "", log.number, missing, reason)
+
     def _look(self, lists: Lists) -> tuple[Continuity, Listing]:
         """What the kernel has, and how to keep it."""
-        found, kernel = look(self._log, lists, self._registers, self._boot_id, reset=self._known.judgement.reset)
+        found, kernel = look(self.log, lists, self._registers, self._boot_id, reset=self._known.judgement.reset)
         self._hook(Step.READ_ALL)
-        if found.verdict != "proven" and self._log is not None and self._known.sightings.arrived:
+        if found.verdict != "proven" and self.log is not None and self._known.sightings.arrived:
             kept = survey(lambda: kernel.blocks(0, found.overlap), found.layout).records
             if missing := self._known.sightings.missing(kernel.records - kept):
-                found = self._miss(self._log, found, kernel, missing)
+                found = self._miss(self.log, found, kernel, missing)
         return found, kernel
 
     def _miss(self, log: Log, found: Continuity, kernel: Listing, missing: int) -> Continuity:
@@ -128,9 +142,11 @@ class Run:
                 reason = f"{known.judgement.reason}; {found.verdict}: {found.reason}"
                 log.note(Event.MACHINE, self._boot_id, base=log.base, detail=reason, machine=known.machine)
             return Progress(log, found.state, found.registers)
-        reason = found.reason if self._log is None else f"{known.judgement.reason}; {found.reason}"
+        reason = found.reason if self.log is None else f"{known.judgement.reason}; {found.reason}"
         meta = LogMeta(found.layout.byte_order, now(), self._boot_id, found.start, reason, found.padded)
-        log = self._store.begin(meta)
+        if self.log is not None:
+            self.log.close()
+        log = self.log = self._store.begin(meta)
         log.clock = known.machine.clock
         log.note(Event.MACHINE, self._boot_id, base=0, detail=reason, machine=known.machine)
         if found.start == "unknown":

@@ -119,6 +119,7 @@ class View:
         self._boot_id = boot_id
         self._registers = registers
         self._whole: WholeList | None = None
+        self._log: Log | None = None
         self._seen = _Seen(None, 0, b"")
         self.found: Continuity | None = None
 
@@ -142,7 +143,7 @@ class View:
         mark = store.mark if store else None
         if self._whole is not None and mark == self._seen.mark and self._has_grown(self._whole, lists):
             return self._whole
-        log = store.newest() if store else None
+        log = self._log = self._newest(store) if store else None
         found, kernel = look(log, lists, self._registers, self._boot_id)
         whole = WholeList(found.log, found.layout, found.padded)
         whole.grow(kernel.blocks(found.overlap))
@@ -152,6 +153,12 @@ class View:
         else:
             self._whole = whole
         return self._whole
+
+    def _newest(self, store: Store) -> Log | None:
+        """The newest log as it is now; of one that is known, only what was written since is read."""
+        if self._log is not None and self._log.number == max(store.numbers, default=None):
+            return self._log.refreshed()
+        return store.newest()
 
     def _has_grown(self, whole: WholeList, lists: Lists) -> bool:
         """Whether the kernel has what it had and perhaps more, which ``whole`` then has too."""

@@ -44,8 +44,16 @@ class ContentChanging(ImariumError):
         super().__init__(f"{os.fsdecode(name)!r} is not measured: it changes while it is read")
 
 
-def collect(descriptor: int, default: HashAlgorithm, template: Template, order: ByteOrder, *, verity: bool) -> Event:
-    """What to record of the file's content. It is hashed anew while it changes.
+def collect(
+    descriptor: int,
+    default: HashAlgorithm,
+    template: Template,
+    order: ByteOrder,
+    *,
+    verity: bool = False,
+    content: bytes | None = None,
+) -> Event:
+    """What to record of the file's content. It is hashed anew while it changes; not if it is given as it was read.
 
     Raises OSError where it cannot be read, NoVerityDigest, ContentChanging.
     """
@@ -61,6 +69,9 @@ def collect(descriptor: int, default: HashAlgorithm, template: Template, order: 
             raise NoVerityDigest(name)
         sha1 = hash_content(descriptor, (SHA1,))[0] if _has(template, "d") else b""
         return Event(name, *found, sha1=sha1, verity=True, signature=signature, more=more)
+    if content is not None:
+        digest, *_, sha1 = (one.digest(content) for one in (algorithm, *algorithms))
+        return Event(name, algorithm, digest, sha1=sha1, signature=signature, more=more)
     for _ in range(_ATTEMPTS):
         before = fingerprint(os.fstat(descriptor))
         digests = hash_content(descriptor, algorithms)

@@ -7,7 +7,8 @@ file was measured before.
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from imarium.engine.readers import RecentReaders
 from imarium.engine.template_data import Event, find_template
 from imarium.engine.writers import is_open_for_reading, is_open_for_writing
 from imarium.errors import MissingComponent
-from imarium.formats import ByteOrder
+from imarium.formats import ByteOrder, Template
 from imarium.hashes import HashAlgorithm
 
 __all__ = ["FileMeasurer", "Use"]
@@ -105,22 +106,30 @@ class FileMeasurer:
         With a ``hook`` the policy is asked; else it is measured whatever the policy says.
         Raises MissingComponent for what is no file or cannot be read, ContentChanging, and what ``add`` raises.
         """
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        except OSError as error:
-            raise MissingComponent(f"cannot measure {path}: {error.strerror}") from error
-        try:
+        with _opened(path) as descriptor:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise MissingComponent(f"cannot measure {path}: it is no regular file")
             if hook is None:
                 return self._measure(descriptor, status, Use(Hook.FILE_CHECK, Access.READ), Action(), 0)
             access = Access.EXEC if hook in {Hook.BPRM_CHECK, Hook.MMAP_CHECK} else Access.READ
             return self._use(descriptor, status, [Use(hook, access)], own_subject(), 0)
-        except OSError as error:
-            raise MissingComponent(f"cannot measure {path}: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
+
+    def read(self, path: Path, content: bytes, hook: Hook) -> bool:
+        """This content was read from a file to be used: measure just that, if the policy says so.
+
+        Whether there is a new record. Raises MissingComponent where the file is not there any more, and what ``add``
+        raises.
+        """
+        with _opened(path) as descriptor:
+            return self._read(descriptor, content, hook)
+
+    def _read(self, descriptor: int, content: bytes, hook: Hook) -> bool:
+        status = os.fstat(descriptor)
+        file = FileFacts(status.st_uid, status.st_gid, self._file_systems.of(descriptor, status.st_dev))
+        action = self._policy.policy.match(EventFacts(hook, Access.READ, own_subject(), file))
+        if action is None:
+            return False
+        template = self._record_template(action)
+        return self._add(collect(descriptor, self._hash_algorithm, template, self._byte_order, content=content), action)
 
     def _use(self, descriptor: int, status: os.stat_result, uses: list[Use], subject: Subject, task: int) -> bool:
         """Ask the policy about each use; whether there is a new record."""
@@ -172,7 +181,7 @@ class FileMeasurer:
         same = state.content == fingerprint(status)
         if action.pcr in state.measured and (same or state.writers_told):
             return False
-        template = find_template(action.template) if action.template else self._template
+        template = self._record_template(action)
         event = collect(descriptor, self._hash_algorithm, template, self._byte_order, verity=action.verity)
         what = _what(event, descriptor)
         if what != state.what:
@@ -183,11 +192,31 @@ class FileMeasurer:
         state.content = fingerprint(status) if settled(status) and not state.writers_told else None
         return new
 
+    def _record_template(self, action: Action) -> Template:
+        return find_template(action.template) if action.template else self._template
+
 
 def _what(event: Event, descriptor: int) -> tuple[object, ...]:
     """What makes a file worth another record: not another name, unless it is another file with an old inode."""
     file = inode_generation(descriptor)
     return event.algorithm, event.digest, event.verity, event.signature, event.name if file is None else file
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A regular file, open for reading. Raises MissingComponent, also for what goes wrong in the block with it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise MissingComponent(f"cannot measure {path}: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise MissingComponent(f"cannot measure {path}: it is no regular file")
+        yield descriptor
+    except OSError as error:
+        raise MissingComponent(f"cannot measure {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _uses(call: OpenCall, descriptor: int, status: os.stat_result) -> list[Use]:

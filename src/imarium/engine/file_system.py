@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imarium.engine.facts import FileSystem
 
-__all__ = ["FileSystems"]
+__all__ = ["FileSystems", "mounted_from"]
 
 _GET_UUID = 0x80111500
 """FS_IOC_GETFSUUID: a length and 16 bytes. In Linux since 6.9."""
@@ -41,22 +41,29 @@ class FileSystems:
         return found
 
 
-def _type(descriptor: int, device: int) -> tuple[bytes, bytes | None]:
-    """Type and subtype, by the mount the file was opened through, else by the device; empty if unknown here."""
+def mounted_from(descriptor: int, device: int) -> tuple[bytes, bytes]:
+    """The device of the file system an open file is on, as ``/proc`` names it, and its type; empty if unknown here.
+
+    It is found by the mount the file was opened through, else by ``device``: that is another where parts of a file
+    system have devices of their own.
+    """
     with Path(f"/proc/self/fdinfo/{descriptor}").open("rb") as info:
         mount = next((line.split()[1] for line in info if line.startswith(b"mnt_id:")), b"")
     number = b"%d:%d" % (os.major(device), os.minor(device))
-    by_device = b""
+    found = number, b""
     with Path("/proc/self/mountinfo").open("rb") as mounts:
         for line in mounts:
             fields, _, rest = line.partition(b" - ")
             words = fields.split()
             if words[0] == mount:
-                by_device = rest.split()[0]
-                break
+                return words[2], rest.split()[0]
             if words[2] == number:
-                by_device = rest.split()[0]
-    name, dot, subtype = by_device.partition(b".")
+                found = number, rest.split()[0]
+    return found
+
+
+def _type(descriptor: int, device: int) -> tuple[bytes, bytes | None]:
+    name, dot, subtype = mounted_from(descriptor, device)[1].partition(b".")
     return name, subtype if dot else None
 
 

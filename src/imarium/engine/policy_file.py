@@ -11,6 +11,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from imarium.engine.policy import Policy
 from imarium.engine.policy_errors import PolicyBusy, PolicyRefused
@@ -21,6 +22,9 @@ __all__ = ["MAX_POLICY_FILE", "PolicyFile", "PolicyUpdate"]
 
 MAX_WRITE = 4095
 """Bytes of one write that the kernel looks at."""
+
+_PATIENCE = 3.0
+"""Seconds that a file of rules may take to be read."""
 
 MAX_POLICY_FILE = 1 << 24
 """Largest file of rules taken, in bytes."""
@@ -155,6 +159,29 @@ class PolicyUpdate:
 
 
 def _content(path: Path) -> bytes:
+    """A file's content, unless it is long in coming.
+
+    Whoever writes the policy file may serve a file system, this very one even: a path on it would wait for its reader.
+    """
+    answers: SimpleQueue[bytes | PolicyRefused] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            answers.put(_read_content(path))
+        except PolicyRefused as error:
+            answers.put(error)
+
+    threading.Thread(target=read, name="imarium-policy", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_PATIENCE)
+    except Empty:
+        raise PolicyRefused(f"{path}: not read within {_PATIENCE:g} seconds", number=errno.ETIMEDOUT) from None
+    if isinstance(answer, PolicyRefused):
+        raise answer
+    return answer
+
+
+def _read_content(path: Path) -> bytes:
     """A regular file's content. Nothing else is opened, so that no fifo and no device can keep the caller."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

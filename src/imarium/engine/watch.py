@@ -2,13 +2,14 @@
 
 One thread takes events and never waits for anything else, some measure, one looks at the clock, one tells of problems.
 The engine's own tasks are let go at once, whatever they open, so that it never waits for itself. If the process dies,
-the kernel lets everybody go.
+the kernel lets everybody go; if it stands still, a guardian kills it.
 """
 
 import os
 import queue
 import resource
 import select
+import subprocess
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from imarium.engine.fanotify import FanotifyGroup, Happened, RawEvent
+from imarium.engine.guardian import Guardian
 from imarium.engine.watch_scope import Scope
 from imarium.errors import ImariumError, MissingComponent
 
@@ -67,10 +69,12 @@ class WatchOptions:
     """``deadline`` in seconds is how long anybody waits, ``waiting`` how many may at the same time.
 
     ``workers`` is the number of threads that measure. What the processes of ``exempt`` open is let go at once, as is
-    what this process opens: those that measuring itself depends on.
+    what this process opens: those that measuring itself depends on. If this process stands still for ``patience``
+    seconds, it is killed.
     """
 
     deadline: float = 5.0
+    patience: float = 20.0
     workers: int = 4
     waiting: int = 512
     exempt: tuple[int, ...] = ()
@@ -117,6 +121,7 @@ class Watch:
         self._tell = tell
         self._limit = _room(self.options.waiting)
         self._group: FanotifyGroup | None = None
+        self._guardian = Guardian(self.options.patience)
         self._work: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._problems: queue.Queue[Problem | None] = queue.Queue(_PROBLEMS)
         self._waiting: deque[_Pending] = deque()
@@ -127,8 +132,9 @@ class Watch:
 
     def __enter__(self) -> Self:
         """Raises MissingComponent where fanotify is not there or not permitted. Then nothing is watched."""
-        group = self._group = FanotifyGroup()
         try:
+            self._guardian.__enter__()
+            group = self._group = FanotifyGroup()
             self._start(group)
             for path in self._scope.roots:
                 group.watch(path)
@@ -147,8 +153,10 @@ class Watch:
         deadline = time.monotonic() + self.options.deadline
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._guardian.__exit__()
 
     def _start(self, group: FanotifyGroup) -> None:
+        vars(subprocess)["_USE_VFORK"] = False  # a child that waits for us must not keep our threads from running
         jobs = [
             ("take", lambda: self._take(group)),
             ("clock", lambda: self._watch_clock(group)),
@@ -219,6 +227,7 @@ class Watch:
     def _watch_clock(self, group: FanotifyGroup) -> None:
         """Let go what has waited too long, and then say so."""
         while not self._stopping.wait(min(_TICK, self.options.deadline / 4)):
+            self._guardian.alive()
             now = time.monotonic()
             while self._waiting and (self._waiting[0].done or self._waiting[0].deadline <= now):
                 pending = self._waiting.popleft()

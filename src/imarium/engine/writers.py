@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from imarium.engine.file_system import mounted_from
+
 __all__ = ["is_open_for_reading", "is_open_for_writing"]
 
 _F_SETSIG = 10
@@ -40,30 +42,38 @@ def _processes() -> Iterator[Path]:
 
 
 def _open_files(descriptor: int) -> Iterator[int]:
-    """The flags of each descriptor another process has of this file."""
+    """The flags of each descriptor another process has of this file.
+
+    Only what has the same inode number is asked of its file system: others may not answer.
+    """
     status = os.fstat(descriptor)
+    inode = _info(Path(f"/proc/self/fdinfo/{descriptor}")).get(b"ino:")
     for process in _processes():
         try:
-            opened = list((process / "fd").iterdir())
+            opened = list((process / "fdinfo").iterdir())
         except OSError:
             continue
         for one in opened:
             try:
-                if os.path.samestat(one.stat(), status):
-                    yield _flags(process / "fdinfo" / one.name)
-            except OSError:
+                info = _info(one)
+                if info.get(b"ino:") == inode and os.path.samestat((process / "fd" / one.name).stat(), status):
+                    yield int(info[b"flags:"], 8)
+            except (OSError, KeyError, ValueError):
                 continue
 
 
-def _flags(path: Path) -> int:
-    with path.open("rb") as info:
-        return next((int(line.split()[1], 8) for line in info if line.startswith(b"flags:")), 0)
+def _info(path: Path) -> dict[bytes, bytes]:
+    """The first words of ``/proc/PID/fdinfo/FD``: the rest depends on what is open."""
+    with path.open("rb", buffering=0) as file:
+        words = file.read(256).split()[:8]
+    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 def _is_mapped(descriptor: int) -> bool:
     """Whether a process has it mapped other than to write into it. The engine itself maps no watched file for long."""
     status = os.fstat(descriptor)
-    wanted = [b"%02x:%02x" % (os.major(status.st_dev), os.minor(status.st_dev)), b"%d" % status.st_ino]
+    major, _, minor = mounted_from(descriptor, status.st_dev)[0].partition(b":")
+    wanted = [b"%02x:%02x" % (int(major), int(minor)), b"%d" % status.st_ino]
     for process in _processes():
         try:
             with (process / "maps").open("rb") as maps:

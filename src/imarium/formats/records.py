@@ -23,6 +23,7 @@ __all__ = [
     "ListLayout",
     "Record",
     "RecordFramer",
+    "encode_frame",
     "encode_record",
     "frame_size",
     "read_records",
@@ -135,11 +136,14 @@ class Record:
 
 def encode_record(record: Record) -> bytes:
     """The record as the kernel writes it in a binary list of the record's layout."""
-    order = record.layout.byte_order
-    name = record.template.name.encode("ascii")
-    length = b"" if record.template.is_legacy else len(record.data).to_bytes(4, order)
-    head = record.pcr.to_bytes(4, order) + record.template_digest + len(name).to_bytes(4, order) + name
-    return head + length + record.data
+    return encode_frame(record.frame, record.layout.byte_order)
+
+
+def encode_frame(frame: Frame, order: ByteOrder) -> bytes:
+    """The same for a record that was not looked into."""
+    pcr, digest, name, data = frame
+    length = b"" if name == b"ima" else len(data).to_bytes(4, order)
+    return b"".join((pcr.to_bytes(4, order), digest, len(name).to_bytes(4, order), name, length, data))
 
 
 class RecordFramer:

@@ -10,6 +10,7 @@ from imarium.rot.anchors import Anchor, Anchors, AnchorStatus, Extending
 from imarium.rot.protocol import (
     CountsUpdates,
     HasCaveat,
+    HasProcesses,
     HasUnknownBanks,
     KeyedQuotes,
     NativeQuote,
@@ -18,7 +19,8 @@ from imarium.rot.protocol import (
     RootOfTrust,
     Values,
 )
-from imarium.rot.registry import Choice, Driver, choose_root, drivers, open_root
+from imarium.rot.registry import Choice, Driver, choose_root, default_root, drivers, open_root
+from imarium.rot.root_registers import RootRegisters, open_register
 from imarium.rot.tpm import Tpm
 from imarium.rot.tpm_ak import EndorsementKey, KeyKind
 from imarium.rot.tpm_root import TpmRoot
@@ -36,6 +38,7 @@ __all__ = [
     "EndorsementKind",
     "Extending",
     "HasCaveat",
+    "HasProcesses",
     "HasUnknownBanks",
     "KeyKind",
     "KeyedQuotes",
@@ -43,14 +46,17 @@ __all__ = [
     "PcrDevice",
     "Quote",
     "RootOfTrust",
+    "RootRegisters",
     "StoredKey",
     "Tpm",
     "TpmRoot",
     "Values",
     "choose_root",
+    "default_root",
     "drivers",
     "holds_key",
     "load_key",
+    "open_register",
     "open_root",
     "read_sysfs",
     "save_key",

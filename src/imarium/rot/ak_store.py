@@ -8,7 +8,6 @@ its TPM can open, and ``ak.parent``, the endorsement key it was made under. A ke
 import contextlib
 import enum
 import errno
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -66,30 +65,28 @@ def save_key(directory: Path, key: StoredKey) -> None:
     if key.private is not None:
         files["ak.priv"] = key.private
         files["ak.parent"] = f"{key.parent.value}\n".encode()
-    parent = directory.absolute().parent
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=parent))
+    with durable.storage_errors(directory):
+        hidden = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.absolute().parent))
         try:
             for name, content in files.items():
-                _write(temporary / name, content)
-            durable.sync_directory(temporary)
-            _appear(temporary, directory)
+                durable.append(hidden / name, content)
+                durable.sync_file(hidden / name)
+            _appear(hidden, directory)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
             raise
-        durable.sync_directory(parent)
-    except OSError as error:
-        raise MissingComponent(f"cannot write the key to {directory}: {error.strerror}") from error
 
 
-def _appear(temporary: Path, directory: Path) -> None:
+def _appear(hidden: Path, directory: Path) -> None:
     """Renames over ``directory``, which the system allows only where it is absent or an empty directory."""
     try:
-        temporary.rename(directory)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        raise RefusedOperation(f"{directory} is there already and not an empty directory; choose another") from error
+        durable.publish_directory(hidden, directory)
+    except MissingComponent as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            advice = "is there already and not an empty directory; choose another"
+            raise RefusedOperation(f"{directory} {advice}") from cause
+        raise
 
 
 def load_key(directory: Path) -> StoredKey:
@@ -118,19 +115,9 @@ def _parse_handle(content: bytes) -> int:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise MissingComponent(f"cannot read {path}: {error.strerror}; make a key with: imarium rot ak DIR") from error
+    if not path.exists():
+        raise MissingComponent(f"{path} is not there; make a key with: imarium rot ak DIR")
+    content = durable.read_at(path, 0, _MAX_FILE + 1)
     if len(content) > _MAX_FILE:
         raise MalformedInput(path.name, offset=_MAX_FILE, expected="the end", found="more")
     return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -8,7 +8,8 @@ registers (tsm-mr) is named that has them.
 import hashlib
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from imarium.errors import DeviceError, UsageError
@@ -18,6 +19,7 @@ from imarium.registers import Access, Provider, Register, RegisterReadOnly
 from imarium.rot.options import split_options
 from imarium.rot.protocol import NativeQuote, RootOfTrust, Values
 from imarium.rot.register_root import RegisterRoot
+from imarium.rot.tsi import DEVICE, request_token
 from imarium.rot.tsm import measurements
 from imarium.rot.tsm_report import DIRECTORY, request_report
 
@@ -27,18 +29,22 @@ __all__ = ["CcaRoot", "TokenRegisters", "VirtCcaRoot", "cca_root", "virtcca_root
 class TokenRegisters:
     """A realm's registers as its token tells them; a :class:`~imarium.registers.Provider` that only reads.
 
-    Each reading is a new token over a random challenge. It raises what configfs-tsm and the token's parser raise.
+    Each reading is a new token over a random challenge, from configfs-tsm (``reports``) or, where it is named, from a
+    ``device``. It raises what these and the token's parser raise.
     """
 
     name = "realm"
 
-    def __init__(self, reports: Path = DIRECTORY) -> None:
-        self._reports = reports
-        self.identity = f"realm-{hashlib.sha256(os.fsencode(reports.absolute())).hexdigest()[:16]}"
+    def __init__(self, reports: Path = DIRECTORY, device: Path | None = None) -> None:
+        self._request: Callable[[bytes], bytes] = partial(_reported, reports)
+        if device is not None:
+            self._request = partial(request_token, device=device)
+        place = os.fsencode((device or reports).absolute())
+        self.identity = f"realm-{hashlib.sha256(place).hexdigest()[:16]}"
 
     def token(self, challenge: bytes) -> tuple[bytes, RealmClaims]:
         """A token over the challenge, and what it claims. Raises DeviceError for one over another challenge."""
-        token = request_report(challenge, directory=self._reports).outblob
+        token = self._request(challenge)
         claims = parse_cca_token(token).realm.claims
         if claims.challenge != challenge:
             raise DeviceError("the CCA token is over another challenge than was asked for; try again")
@@ -72,19 +78,31 @@ class TokenRegisters:
         return self.token(secrets.token_bytes(CHALLENGE_SIZE))[1]
 
 
+def _reported(reports: Path, challenge: bytes) -> bytes:
+    return request_report(challenge, directory=reports).outblob
+
+
 _ADVICE = "name a device that can, as in cca:DEVICE"
 
 
 class CcaRoot(RegisterRoot):
-    """A realm. ``provider`` has registers that can be extended; without it they are read from the token."""
+    """A realm. ``provider`` has registers that can be extended; without it they are read from the token.
+
+    The token comes from configfs-tsm, or from ``device`` where one is given.
+    """
 
     name = "cca"
     kind = "cca"
 
     def __init__(
-        self, provider: Provider | None = None, default_register: str = "rem0", *, reports: Path = DIRECTORY
+        self,
+        provider: Provider | None = None,
+        default_register: str = "rem0",
+        *,
+        reports: Path = DIRECTORY,
+        device: Path | None = None,
     ) -> None:
-        self._tokens = TokenRegisters(reports)
+        self._tokens = TokenRegisters(reports, device)
         super().__init__(self._tokens if provider is None else provider, default_register)
 
     def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
@@ -117,16 +135,23 @@ def cca_root(argument: str) -> RootOfTrust:
 
 
 def virtcca_root(argument: str) -> RootOfTrust:
-    """``[DEVICE][,register=NAME][,reports=DIR]``. Raises UsageError."""
-    return _root(VirtCcaRoot, argument)
+    """``[DEVICE][,register=NAME][,reports=DIR][,token=DEVICE]``. Raises UsageError.
+
+    Where neither ``reports`` nor ``token`` is given and there is no configfs-tsm, the token comes from ``/dev/tsi``.
+    """
+    return _root(VirtCcaRoot, argument, ("token",))
 
 
-def _root(driver: type[CcaRoot], argument: str) -> CcaRoot:
-    device, options = split_options(driver.name, argument, ("register", "reports"))
+def _root(driver: type[CcaRoot], argument: str, more: Collection[str] = ()) -> CcaRoot:
+    device, options = split_options(driver.name, argument, ("register", "reports", *more))
+    token = Path(options["token"]) if "token" in options else None
+    if token is None and "token" in more and "reports" not in options and not DIRECTORY.exists() and DEVICE.exists():
+        token = DEVICE
     return driver(
         measurements(device) if device else None,
         options.get("register", "rem0"),
         reports=Path(options.get("reports", DIRECTORY)),
+        device=token,
     )
 
 

@@ -19,6 +19,7 @@ from imarium.registers import Register
 __all__ = [
     "CountsUpdates",
     "HasCaveat",
+    "HasProcesses",
     "HasUnknownBanks",
     "KeyedQuotes",
     "NativeQuote",
@@ -132,6 +133,15 @@ class HasCaveat(Protocol):
     @property
     def caveat(self) -> str:
         """What that is, in one line."""
+
+
+@runtime_checkable
+class HasProcesses(Protocol):
+    """A root of trust that runs processes of its own, which a machine's policy may not be about."""
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Their numbers."""
 
 
 @runtime_checkable

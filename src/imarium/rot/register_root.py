@@ -27,6 +27,11 @@ class RegisterRoot:
         self._found: dict[str, dict[HashAlgorithm | None, Register]] | None = None
 
     @property
+    def provider(self) -> Provider:
+        """Who has the registers."""
+        return self._provider
+
+    @property
     def identity(self) -> str:
         """That of the provider: two drivers for one device share it."""
         return self._provider.identity

@@ -15,10 +15,10 @@ from imarium.rot.protocol import RootOfTrust
 from imarium.rot.snp import snp_root
 from imarium.rot.software import software_root
 from imarium.rot.tdx import tdx_root
-from imarium.rot.tpm_root import tpm_root
+from imarium.rot.tpm_root import TpmRoot, tpm_root
 from imarium.rot.tsm import first_device, tsm_root
 
-__all__ = ["BUILTIN", "GROUP", "Choice", "Driver", "choose_root", "drivers", "open_root"]
+__all__ = ["BUILTIN", "GROUP", "Choice", "Driver", "choose_root", "default_root", "drivers", "open_root"]
 
 GROUP = "imarium.rot"
 _LOG = logging.getLogger("imarium.rot")
@@ -89,6 +89,16 @@ def open_root(name: str, among: Sequence[Driver] | None = None) -> RootOfTrust:
     except ImariumError:
         root.close()
         raise
+    return root
+
+
+def default_root(tcti: str | None = None) -> RootOfTrust:
+    """The root of trust that is used where none is named: the TPM, open. ``tcti`` names another than this machine's.
+
+    Raises UsageError, MissingComponent.
+    """
+    root = TpmRoot(tcti)
+    root.init()
     return root
 
 

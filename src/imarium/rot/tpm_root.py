@@ -15,6 +15,7 @@ from imarium.hashes import SHA1, SHA256, HashAlgorithm
 from imarium.registers import Access, Register
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
 from imarium.rot.options import split_options
+from imarium.rot.peer import listeners
 from imarium.rot.protocol import NativeQuote, Values
 from imarium.rot.swtpm import OwnSwtpm
 from imarium.rot.tpm import Tpm
@@ -51,9 +52,10 @@ class TpmRoot:
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """The simulator of our own, where one runs: who watches programs must not keep it waiting."""
-        pid = self._swtpm.pid if self._swtpm else None
-        return () if pid is None else (pid,)
+        """Those of a simulator on this machine: who watches programs must not keep it waiting."""
+        if self._swtpm is None:
+            return listeners(self._tcti or default_tcti())
+        return () if self._swtpm.pid is None else (self._swtpm.pid,)
 
     @property
     def device(self) -> Tpm:

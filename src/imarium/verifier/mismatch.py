@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from imarium.chain import ChainState, RegisterValues, ReplayResult, violation_digest
+from imarium.chain import (
+    ChainState,
+    CounterTrail,
+    RegisterValues,
+    ReplayResult,
+    explain_counters,
+    violation_digest,
+)
 from imarium.formats.fields import hash_input
 from imarium.formats.registers import PcrIndex
 from imarium.formats.templates import template
@@ -17,6 +24,8 @@ __all__ = ["MAX_REASONS", "Replayed", "check_digests", "check_match"]
 
 MAX_REASONS = 100
 """Most records that are named one by one; beyond that they are summed up in one reason."""
+
+_SHOWN_INTERVALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,23 @@ def _missing(replayed: Replayed) -> Reason:
         f"no prefix of the list leads {where}to the attested value of register {pcr} in the {bank.name} bank: records "
         "are missing or were replaced, or something else extended the register"
     )
-    return Reason("records_missing", detail)
+    return Reason("records_missing", detail + _counted(replayed))
+
+
+def _counted(replayed: Replayed) -> str:
+    """Where the update counters in the list say that records can be missing: a part of a sentence, or nothing."""
+    trail = CounterTrail(replayed.listed.part.layout, replayed.listed.part.first)
+    for frames in replayed.listed.frames():
+        trail.feed(frames)
+    intervals = explain_counters(trail, replayed.result, replayed.attested)
+    found = [
+        f"between records {each.first} and {each.last} (up to {each.missing[1]})"
+        for each in intervals
+        if each.verdict in {"missing", "missing_or_other"}
+    ]
+    if not found:
+        return ""
+    return f"; the update counters allow for missing ones {', '.join(found[:_SHOWN_INTERVALS])}"
 
 
 def check_digests(result: ReplayResult) -> list[Reason]:

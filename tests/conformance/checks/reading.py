@@ -151,10 +151,10 @@ def deleted_and_read_through_one_descriptor(bench: Bench) -> Any:
     bench.measure(3)
     with opened(bench.plain, RW) as descriptor:
         whole = drain(descriptor)
-        os.write(descriptor, b"1\n")
+        deleted = outcome(os.write, descriptor, b"1\n")
         os.lseek(descriptor, 0, os.SEEK_SET)
         rest = drain(descriptor)
-    return [len(whole), len(rest), whole.endswith(rest)]
+    return [deleted, len(whole), len(rest), whole.endswith(rest)]
 
 
 @check
@@ -283,9 +283,9 @@ def a_list_read_while_it_is_deleted_by_its_reader(bench: Bench) -> Any:
     bench.measure(6)
     with opened(bench.file("ascii"), RW) as descriptor:
         first = os.read(descriptor, 10)
-        os.write(descriptor, b"2\n")
+        deleted = outcome(os.write, descriptor, b"2\n")
         os.lseek(descriptor, 0, os.SEEK_SET)
-        return [len(first), drain(descriptor).count(b"\n")]
+        return [len(first), deleted, drain(descriptor).count(b"\n")]
 
 
 @check

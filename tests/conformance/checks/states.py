@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from tests.conformance.bench import RW, Bench, command, opened, outcome, read
+from tests.conformance.bench import RW, Bench, attempt, command, opened, outcome, read
 from tests.conformance.registry import Checks
 
 CHECKS = Checks()
@@ -82,13 +82,13 @@ def commands_read_write(bench: Bench) -> Any:
 @check
 def counters_through_a_life(bench: Bench) -> Any:
     """After each step."""
-    seen = [bench.counters()]
+    seen: list[Any] = [bench.counters()]
     stage, delete = (bench.staged, b"A\n"), (bench.staged, b"D\n")
     for step in (3, (bench.plain, b"1\n"), stage, 2, (bench.plain, b"2\n"), 1, delete, stage, delete):
         if isinstance(step, int):
             bench.measure(step)
         else:
-            command(*step)
+            seen.append(outcome(command, *step))
         seen.append(bench.counters())
     return seen
 
@@ -97,8 +97,8 @@ def counters_through_a_life(bench: Bench) -> Any:
 def deleting_takes_the_oldest(bench: Bench) -> Any:
     bench.measure(4)
     before = read(bench.file("ascii")).splitlines()
-    command(bench.plain, b"3\n")
-    return [read(bench.file("ascii")).splitlines() == before[3:], len(before)]
+    deleted = outcome(command, bench.plain, b"3\n")
+    return [deleted, read(bench.file("ascii")).splitlines() == before[3:], len(before)]
 
 
 @check
@@ -140,7 +140,8 @@ def measuring_between_commands_on_one_descriptor(bench: Bench) -> Any:
 def results_of_write(bench: Bench) -> Any:
     """How many bytes write(2) says it took."""
     bench.measure(3)
-    return [command(bench.plain, b"1\n"), command(bench.plain, b"0001\n"), command(bench.staged, b"A\n")]
+    commands = ((bench.plain, b"1\n"), (bench.plain, b"0001\n"), (bench.staged, b"A\n"))
+    return [attempt(command, *found) for found in commands]
 
 
 def _write(descriptor: int, text: bytes) -> str:

@@ -12,6 +12,11 @@ CHECKS = Checks()
 check = CHECKS
 
 MOST = (1 << 64) - 1
+_LONG = 40
+
+
+def _shown(text: bytes) -> str:
+    return ascii(text) if len(text) < _LONG else f"{text[:4]!a}... {len(text)} bytes"
 
 
 def _numbers(bench: Bench, *texts: bytes) -> Any:
@@ -20,14 +25,14 @@ def _numbers(bench: Bench, *texts: bytes) -> Any:
     results = {}
     for text in texts:
         result = outcome(command, bench.plain, text)
-        results[ascii(text)] = [result, bench.counters()[0]]
+        results[_shown(text)] = [result, bench.counters()[0]]
     return results
 
 
 def _commands(bench: Bench, *texts: bytes) -> Any:
     """The outcome of each text on the staged list, when two records are staged and three current."""
     bench.arrange("both")
-    return {ascii(text): [outcome(command, bench.staged, text), *bench.counters()] for text in texts}
+    return {_shown(text): [outcome(command, bench.staged, text), *bench.counters()] for text in texts}
 
 
 for _name, _texts in {

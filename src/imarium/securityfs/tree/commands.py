@@ -2,7 +2,8 @@
 
 Each is one write of 2 to 21 bytes that ends in a newline. Of the current list's a number is read as the kernel's
 kstrtoul() does it: one plus sign may go before the digits and one more newline behind them, and a NUL ends the text.
-Everything else is EINVAL, a number beyond 64 bits ERANGE, both before anything about the lists is looked at.
+Everything else is EINVAL, a number beyond 64 bits ERANGE, both before anything about the lists is looked at. Where the
+hash table is flushed (``ima_flush_htable``), every number is EINVAL.
 """
 
 import errno
@@ -37,6 +38,8 @@ def command_staged(queue: MeasurementQueue, text: bytes) -> None:
 def command_current(queue: MeasurementQueue, text: bytes) -> None:
     """A number deletes as many of the oldest current records. Raises TreeError."""
     _check(text)
+    if queue.flush_htable:
+        raise TreeError(errno.EINVAL)
     number = _number(text[:-1])
     try:
         queue.delete(number)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from imarium.engine import Measurement, MeasurementQueue, RecordList
-from imarium.formats import ascii_line, encode_record
+from imarium.formats import ascii_line
+from imarium.formats.records import encode_frame
 from imarium.hashes import HashAlgorithm
 
 __all__ = ["Encode", "Listing", "ascii_of", "binary_of"]
@@ -16,7 +17,8 @@ _BLOCK = 128
 
 def binary_of(measurement: Measurement, bank: HashAlgorithm) -> bytes:
     """The record in a binary list."""
-    return encode_record(measurement.record(0, bank))
+    name = measurement.template.name.encode("ascii")
+    return encode_frame((measurement.pcr, measurement.digest(bank), name, measurement.data), measurement.byte_order)
 
 
 def ascii_of(measurement: Measurement, bank: HashAlgorithm) -> bytes:

@@ -1,0 +1,375 @@
+"""Watching for real: fanotify on this machine's kernel, files measured before they are used, nobody stuck."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.real.watching import LOADER, Recorder, holding, mounted, program, python, read_by_another, wait_until
+
+from imarium.engine import Problem, ProblemKind, Watch, WatchOptions
+from imarium.errors import MissingComponent, UsageError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with mounted(tmp_path_factory.mktemp("watched"), 256) as path:
+        yield path
+
+
+class Stuck:
+    """A measurer that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.free = threading.Event()
+
+    def opened(self, descriptor: int, task: int, *, executes: bool) -> None:
+        del descriptor, task, executes
+        self.entered.release()
+        self.free.wait(60)
+
+    def closed(self, descriptor: int) -> None:
+        del descriptor
+
+
+class Failing(Stuck):
+    """A measurer that cannot."""
+
+    def opened(self, descriptor: int, task: int, *, executes: bool) -> None:
+        del descriptor, task, executes
+        raise OSError(5, "Input/output error")
+
+
+def test_a_file_is_in_the_list_before_it_is_used(root: Path) -> None:
+    recorder = Recorder()
+    path = program(root, "before")
+    (root / "text").write_text("text")
+    with recorder.watch(root):
+        subprocess.run([path], check=True)
+        assert recorder.of(path) == ["content"]
+        subprocess.run([path], check=True)
+        read_by_another(root / "text")
+        assert recorder.of(root / "text") == ["content"]
+        assert recorder.of(path) == ["content"]
+    assert recorder.problems == []
+    read_by_another(path)
+
+
+def test_what_changes_between_two_executions_is_there_twice(root: Path) -> None:
+    recorder = Recorder()
+    path = program(root, "changing", b"one")
+    with recorder.watch(root):
+        subprocess.run([path], check=True)
+        program(root, "changing", b"two")
+        subprocess.run([path], check=True)
+        subprocess.run([path], check=True)
+    assert recorder.of(path) == ["content", "content"]
+    assert len({event.digest for event in recorder.events if event.name == os.fsencode(path)}) == 2
+
+
+def test_a_change_within_the_same_tick_is_seen(root: Path) -> None:
+    """The times of the file are set back: only what cannot be set, the time of the change, tells."""
+    recorder = Recorder()
+    path = root / "backdated"
+    with recorder.watch(root):
+        for turn in range(20):
+            path.write_text(f"turn {turn:02}")
+            os.utime(path, (1, 1))
+            read_by_another(path)
+    assert recorder.of(path) == ["content"] * 20
+
+
+def test_reading_beside_a_writer_is_a_violation(root: Path) -> None:
+    recorder = Recorder()
+    path = root / "written"
+    path.write_text("written")
+    with recorder.watch(root), holding(path, os.O_WRONLY):
+        read_by_another(path)
+        read_by_another(path)
+    assert recorder.of(path) == ["violation", "content"]
+
+
+def test_executing_beside_a_writer_is_a_violation(root: Path) -> None:
+    recorder = Recorder()
+    path = program(root, "busy")
+    with recorder.watch(root), holding(path, os.O_WRONLY), pytest.raises(OSError, match="Text file busy"):
+        subprocess.run([path], check=True)
+    assert recorder.of(path)[0] == "violation"
+
+
+def test_writing_beside_a_reader_is_a_violation(root: Path) -> None:
+    recorder = Recorder()
+    path = root / "read"
+    path.write_text("read")
+    with recorder.watch(root), holding(path, os.O_RDONLY):
+        with holding(path, os.O_WRONLY):
+            pass
+        with holding(path, os.O_RDWR):
+            pass
+    assert recorder.of(path) == ["content", "violation"]
+
+
+def test_a_writer_alone_is_none(root: Path) -> None:
+    recorder = Recorder()
+    path = root / "alone"
+    path.write_text("alone")
+    with recorder.watch(root):
+        read_by_another(path)
+        for _ in range(3):
+            with holding(path, os.O_WRONLY | os.O_APPEND):
+                pass
+    assert recorder.of(path) == ["content"]
+
+
+def test_special_files_keep_nobody(root: Path) -> None:
+    recorder = Recorder()
+    os.mkfifo(root / "fifo")
+    os.mknod(root / "null", 0o20666, os.makedev(1, 3))
+    (root / "link").symlink_to("null")
+    code = (
+        "import os,sys; os.chdir(sys.argv[1]); [os.close(os.open(n,os.O_RDONLY)) for n in ('null','link','.')];"
+        "r=os.open('fifo',os.O_RDONLY|os.O_NONBLOCK); w=os.open('fifo',os.O_WRONLY); print('done')"
+    )
+    with recorder.watch(root):
+        out, _ = python(code, root).communicate(timeout=20)
+    assert out == "done\n"
+    assert recorder.events == []
+    assert recorder.problems == []
+
+
+def test_the_own_process_is_let_go_at_once(root: Path) -> None:
+    path = root / "own"
+    path.write_text("own")
+    stuck, problems = Stuck(), list[Problem]()
+    with Watch([root], stuck, problems.append, options=WatchOptions(deadline=30)):
+        begun = time.monotonic()
+        threads = [threading.Thread(target=path.read_text) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert path.read_text() == "own"
+        assert time.monotonic() - begun < 5
+        assert not stuck.entered.acquire(blocking=False)
+    assert problems == []
+
+
+def test_exempt_processes_are_let_go_at_once(root: Path) -> None:
+    path = root / "exempt"
+    path.write_text("exempt")
+    code = "import sys; sys.stdin.readline(); print(open(sys.argv[1]).read(),flush=True)"
+    process = python(code, path)
+    stuck = Stuck()
+    with Watch([root], stuck, print, options=WatchOptions(deadline=30, exempt=(process.pid,))):
+        out, _ = process.communicate("\n", timeout=10)
+    assert out == "exempt\n"
+    assert not stuck.entered.acquire(blocking=False)
+
+
+def test_a_deadline_lets_go_what_hangs_and_says_so(root: Path) -> None:
+    path = root / "slow"
+    path.write_text("slow")
+    stuck, problems = Stuck(), list[Problem]()
+    with Watch([root], stuck, problems.append, options=WatchOptions(deadline=0.5, workers=2)):
+        took = [read_by_another(path) for _ in range(4)]
+        assert all(0.3 < seconds < 3 for seconds in took)
+        wait_until(lambda: len(problems) == 4)
+        stuck.free.set()
+    assert {(problem.kind, problem.name) for problem in problems} == {(ProblemKind.OVERDUE, os.fsencode(path))}
+
+
+def test_too_many_are_let_go_at_once_and_said_so(root: Path) -> None:
+    path = root / "many"
+    path.write_text("many")
+    stuck, problems = Stuck(), list[Problem]()
+    options = WatchOptions(deadline=30, workers=2, waiting=3)
+    code = "import sys; open(sys.argv[1]); print('done',flush=True)"
+    with Watch([root], stuck, problems.append, options=options):
+        waiting = [python(code, path) for _ in range(3)]
+        for _ in range(2):
+            assert stuck.entered.acquire(timeout=10)
+        time.sleep(0.2)
+        assert read_by_another(path) < 10
+        wait_until(lambda: len(problems) == 1)
+        stuck.free.set()
+        assert [process.communicate(timeout=10)[0] for process in waiting] == ["done\n"] * 3
+    assert problems[0].kind is ProblemKind.OVERLOADED
+
+
+def test_a_failure_lets_go_and_is_told(root: Path) -> None:
+    path = root / "failing"
+    path.write_text("failing")
+    problems: list[Problem] = []
+    with Watch([root], Failing(), problems.append):
+        read_by_another(path)
+        wait_until(lambda: bool(problems))
+    assert problems[0].kind is ProblemKind.FAILED
+    assert problems[0].name == os.fsencode(path)
+    assert "Input/output error" in problems[0].detail
+
+
+def test_whoever_is_told_may_be_slow(root: Path) -> None:
+    """Telling of problems happens apart: who waits does not wait for that."""
+    path = root / "told"
+    path.write_text("told")
+    free = threading.Event()
+    stuck = Stuck()
+
+    def tell(_problem: Problem) -> None:
+        free.wait(60)
+
+    with Watch([root], stuck, tell, options=WatchOptions(deadline=0.3)):
+        assert all(read_by_another(path) < 3 for _ in range(3))
+        free.set()
+        stuck.free.set()
+
+
+def test_ending_lets_everybody_go(root: Path) -> None:
+    path = root / "ending"
+    path.write_text("ending")
+    stuck = Stuck()
+    with Watch([root], stuck, print, options=WatchOptions(deadline=20)):
+        waiting = [python("import sys; open(sys.argv[1]); print('done',flush=True)", path) for _ in range(5)]
+        assert stuck.entered.acquire(timeout=10)
+        stuck.free.set()
+    assert [process.communicate(timeout=10)[0] for process in waiting] == ["done\n"] * 5
+
+
+def test_only_what_is_below_a_path_is_measured(root: Path) -> None:
+    recorder = Recorder()
+    for name in ("part", "part2"):
+        (root / name).mkdir()
+        (root / name / "file").write_text(name)
+    (root / "single").write_text("single")
+    with Watch([root / "part", root / "single"], recorder.measurer(), recorder.problems.append):
+        for path in (root / "part" / "file", root / "part2" / "file", root / "single"):
+            read_by_another(path)
+    assert [event.name for event in recorder.events] == [os.fsencode(root / name) for name in ("part/file", "single")]
+
+
+def test_what_cannot_be_watched(root: Path, tmp_path: Path) -> None:
+    stuck = Stuck()
+    with pytest.raises(UsageError):
+        Watch([], stuck, print)
+    with pytest.raises(MissingComponent):
+        Watch([tmp_path / "missing"], stuck, print)
+    with pytest.raises(UsageError, match="itself serves"):
+        Watch([root], stuck, print, mounts=[root])
+    with pytest.raises(MissingComponent), Watch([Path("/proc/self/ns")], stuck, print):
+        pass
+
+
+ENGINE = """
+import re, sys, threading, time
+from pathlib import Path
+from imarium.engine import Watch, WatchOptions
+
+class Hangs:
+    def opened(self, descriptor, task, *, executes):
+        if sys.argv[2] == "spin":
+            re.match("(a+)+$", "a" * 60 + "b")
+        time.sleep(600)
+    def closed(self, descriptor):
+        pass
+
+with Watch([Path(sys.argv[1])], Hangs(), print, options=WatchOptions(deadline=600, workers=2, patience=3)):
+    print("watching", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def hanging(root: Path, how: str) -> Iterator[subprocess.Popen[str]]:
+    """An engine in a process of its own that measures nothing, and lets nobody go."""
+    command = [sys.executable, "-c", ENGINE, str(root), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as engine:
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "watching\n"
+        try:
+            yield engine
+        finally:
+            engine.kill()
+
+
+def use(path: Path) -> list[subprocess.Popen[str]]:
+    """Twelve processes that execute or read a file, and print 0 when they have."""
+    starter = "import subprocess,sys; print(subprocess.run([sys.argv[1]]).returncode)"
+    reader = "import sys; open(sys.argv[1]); print(0)"
+    return [python(starter, path) for _ in range(6)] + [python(reader, path) for _ in range(6)]
+
+
+def all_done(processes: list[subprocess.Popen[str]]) -> bool:
+    return [process.communicate(timeout=15)[0] for process in processes] == ["0\n"] * len(processes)
+
+
+def test_killing_the_engine_leaves_nobody_stuck(root: Path) -> None:
+    path = program(root, "killed")
+    with hanging(root, "sleep") as engine:
+        waiting = use(path)
+        time.sleep(1)
+        assert [process.poll() for process in waiting] == [None] * 12
+        engine.send_signal(signal.SIGKILL)
+        assert all_done(waiting)
+
+
+@pytest.mark.parametrize("how", ["stopped", "spin"])
+def test_an_engine_that_stands_still_is_killed(root: Path, how: str) -> None:
+    """By a signal, or because one thread keeps all others from running."""
+    path = program(root, how)
+    with hanging(root, how) as engine:
+        if how == "stopped":
+            engine.send_signal(signal.SIGSTOP)
+        assert all_done(use(path))
+        assert engine.wait(10) == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def tree(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """500 programs, each of which loads one of 500 libraries; no two files have the same content."""
+    compiler = shutil.which("gcc")
+    assert compiler is not None, "gcc is missing: apt install gcc"
+    place = tmp_path_factory.mktemp("build")
+    (place / "loader.c").write_text(LOADER)
+    (place / "library.c").write_text("int number;\n")
+    subprocess.run([compiler, "-o", "loader", "loader.c"], cwd=place, check=True)
+    subprocess.run([compiler, "-shared", "-o", "library.so", "library.c"], cwd=place, check=True)
+    loader, library = (place / "loader").read_bytes(), (place / "library.so").read_bytes()
+    tree = root / "tree"
+    tree.mkdir()
+    for number in range(500):
+        for name, content in (("program", loader), ("library", library)):
+            path = tree / f"{name}{number:03}"
+            path.write_bytes(content + b"%d" % number)
+            path.chmod(0o755)
+    return tree
+
+
+RUNNER = """
+import random, subprocess, sys
+numbers = list(range(500))
+random.Random(int(sys.argv[2])).shuffle(numbers)
+for number in numbers:
+    subprocess.run([f"{sys.argv[1]}/program{number:03}", f"{sys.argv[1]}/library{number:03}"], check=True)
+print("done")
+"""
+
+
+def test_a_thousand_programs_and_libraries_from_four_processes(tree: Path, root: Path) -> None:
+    recorder = Recorder()
+    with recorder.watch(root):
+        runners = [python(RUNNER, tree, seed) for seed in range(4)]
+        assert [runner.communicate(timeout=300)[0] for runner in runners] == ["done\n"] * 4
+    assert recorder.problems == []
+    assert not any(event.violation for event in recorder.events)
+    assert Counter(event.name for event in recorder.events) == Counter(map(os.fsencode, tree.iterdir()))
+    for event in recorder.events[::20]:
+        assert event.digest == event.algorithm.digest(Path(os.fsdecode(event.name)).read_bytes())

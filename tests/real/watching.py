@@ -1,0 +1,118 @@
+"""File systems, programs and watches for the tests of watching, and processes that use files beside them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imarium.engine import Event, FileMeasurer, PolicyFile, Problem, Watch, WatchOptions, builtin_policy
+from imarium.engine.policy import Action
+from imarium.hashes import SHA256
+
+LOADER = r"""
+#include <dlfcn.h>
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (!dlopen(argv[i], RTLD_NOW)) return 2;
+    return 0;
+}
+"""
+
+
+@contextmanager
+def mounted(place: Path, megabytes: int = 64) -> Iterator[Path]:
+    """A file system of one's own, ext4 on a loop device."""
+    assert os.geteuid() == 0, "watching files takes root: run these tests as root"
+    assert shutil.which("mkfs.ext4"), "mkfs.ext4 is missing: apt install e2fsprogs"
+    image, root = place / "image", place / "root"
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    root.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(root)], check=True)
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", str(root)], check=True)
+        image.unlink()
+
+
+@dataclass
+class Recorder:
+    """What a measurer records, and what problems a watch tells of."""
+
+    events: list[Event] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    policy: PolicyFile = field(default_factory=lambda: PolicyFile(builtin_policy(["tcb"])))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, event: Event, _action: Action) -> bool:
+        with self.lock:
+            key = (event.name, event.digest)
+            new = event.violation or key not in [(one.name, one.digest) for one in self.events if not one.violation]
+            if new:
+                self.events.append(event)
+            return new
+
+    def measurer(self) -> FileMeasurer:
+        return FileMeasurer(self.policy, self.add, hash_algorithm=SHA256, template="ima-ng", byte_order="little")
+
+    def watch(self, root: Path, options: WatchOptions | None = None) -> Watch:
+        return Watch([root], self.measurer(), self.problems.append, options=options)
+
+    def of(self, path: Path) -> list[str]:
+        """The records of a file: ``content`` or ``violation``."""
+        name = os.fsencode(path)
+        return ["violation" if event.violation else "content" for event in self.events if event.name == name]
+
+
+def program(root: Path, name: str, more: bytes = b"") -> Path:
+    """A program that does nothing."""
+    path = root / name
+    path.write_bytes(Path("/bin/true").read_bytes() + more)
+    path.chmod(0o755)
+    return path
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Another process, which runs Python code."""
+    command = [sys.executable, "-I", "-S", "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def holding(path: Path, flags: int) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has a file open."""
+    process = python(
+        "import os,sys; os.open(sys.argv[1],int(sys.argv[2])); print('open',flush=True); sys.stdin.read()", path, flags
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "open\n"
+        yield process
+    finally:
+        process.communicate(timeout=20)
+
+
+def read_by_another(path: Path, timeout: float = 20) -> float:
+    """Open a file for reading in another process; how many seconds that took inside it."""
+    code = (
+        "import os,sys,time; t=time.monotonic(); os.close(os.open(sys.argv[1],os.O_RDONLY)); print(time.monotonic()-t)"
+    )
+    out, _ = python(code, path).communicate(timeout=timeout)
+    return float(out)
+
+
+def wait_until(condition: object, seconds: float = 10) -> None:
+    """Wait for something that another thread does."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
