@@ -243,6 +243,14 @@ def test_policy_and_measurements_by_options(start, tmp_path):
     assert (engine.root / "ascii_runtime_measurements_sha512").exists()
 
 
+def test_the_files_as_below_securityfs_and_without_staging(start):
+    engine = start("--rot", "none", "--nested", "--no-staging")
+    assert (engine.root / "ima").readlink() == Path("integrity/ima")
+    names = {path.name for path in (engine.root / "ima").iterdir()}
+    assert not any(name.endswith("_staged") for name in names)
+    assert {"binary_runtime_measurements", "policy", "violations"} <= names
+
+
 def test_a_policy_path_on_the_mount_itself_is_refused_and_hangs_nobody(start):
     engine = start("--rot", "none")
     with pytest.raises(TimeoutError):

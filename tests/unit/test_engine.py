@@ -225,6 +225,18 @@ def test_a_register_that_lags_is_brought_up_by_the_next_engine(tmp_path):
         assert root.value == reached(listed(engine.queue.staged))
 
 
+def test_registers_that_were_reset_in_between_are_found_out_of_step(tmp_path, caplog):
+    buffer = tmp_path / "buffer"
+    with Engine(tmp_path / "e", roots=[FaultyRoot()], policy=EVERYTHING) as engine:
+        engine.suspend_to(buffer)
+    with Engine(tmp_path / "e", roots=[FaultyRoot()], policy=EVERYTHING, restore=buffer) as engine:
+        (register,) = engine.status().registers
+    assert register.waiting == 3
+    assert register.error is not None
+    assert register.error.name == "faulty_error(out_of_step)"
+    assert "op=add_template_measure cause=faulty_error(out_of_step)" in caplog.text
+
+
 def test_restored_records_come_first_and_may_come_again(tmp_path):
     buffer = tmp_path / "buffer"
     with Engine(tmp_path / "e", policy=EVERYTHING) as engine:

@@ -92,6 +92,9 @@ def engine(
     late: Late = False,
     without: Without = None,
     staging: Annotated[bool, typer.Option(help="Offer files to stage and delete.")] = True,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Mount integrity/ima, so that DIR can stand for /sys/kernel/security.")
+    ] = False,
     state: State = None,
     restore: Restore = None,
     once: Annotated[bool, typer.Option("--once", help="Measure, print the list, and exit.")] = False,
@@ -143,6 +146,7 @@ def engine(
             policy=tuple(policy or ()),
             mount=mount,
             staging=staging,
+            nested=nested,
             watch=tuple(watch or ()),
             deadline=deadline,
             exempt=tuple(exempt or ()),

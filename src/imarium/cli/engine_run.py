@@ -46,6 +46,7 @@ class EngineRun:
     policy: tuple[str, ...]
     mount: Path | None
     staging: bool
+    nested: bool
     watch: tuple[Path, ...]
     deadline: float
     exempt: tuple[int, ...]
@@ -125,7 +126,7 @@ def _serve(run: EngineRun, engine: Engine, banks: Sequence[HashAlgorithm]) -> No
     with ExitStack() as stack:
         wait: Callable[[], object] = ended.wait
         if run.mount is not None:
-            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging)
+            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging, nested=run.nested)
             everyone = os.geteuid() == 0  # as for the kernel's files, their modes say who may
             mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine", allow_other=everyone))
             end, wait = mount.end, mount.wait

@@ -283,10 +283,11 @@ class Engine:
         begun, anchored = self._live
         if not begun.begins_list or lane.pcr is None:
             return
-        values = anchored.start_values()
-        durable.replace_unread(
-            self.directory / START_STATE, json.dumps(ChainState(0, values).to_document()).encode() + b"\n"
-        )
+        document = ChainState(0, anchored.start_values()).to_document()
+        try:
+            durable.replace_unread(self.directory / START_STATE, json.dumps(document).encode() + b"\n")
+        except ImariumError as error:  # the record is extended all the same
+            _LOG.warning("what register %s of %s held is not kept: %s", lane.register, lane.root, error)
         if any(value != initial_value(lane.pcr, bank) for bank, value in lane.initial.items()):
             _LOG.warning(
                 "register %s of %s was extended before this list: it replays to it from %s only",
