@@ -188,7 +188,7 @@ class Worker:
         """Read the kernel's counter after a drain: it shows what came since, or what was not deleted."""
         emptied = result.method != "follow" and result.verdict != "refused"
         self._look()
-        self._sightings = Sightings(0 if emptied else self.status.lag or 0)
+        self._sightings = Sightings(0 if emptied else self.status.lag)
         if self.status.lag is not None:
             self._sightings.saw(self.status.lag)
 
