@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imarium.securityfs.tree.seqfile import PAGE, SeqFile
+from imarium.securityfs.tree.seqfile import PAGE, Marks, SeqFile
 
 
 class Records:
@@ -103,3 +103,14 @@ def test_going_back_does_not_begin_at_the_start():
     records.shown = 0
     assert file.read(6 * 40_000, 6) == b"040000"
     assert records.shown > 40_000
+
+
+def test_who_shares_marks_does_not_begin_at_the_start_either():
+    records, marks = Records([b"%06d" % number for number in range(50_000)]), Marks()
+    assert SeqFile(lambda: records, marks).read(6 * 49_000, 6) == b"049000"
+    records.shown = 0
+    other = SeqFile(lambda: records, marks)
+    assert other.read(6 * 48_000, 6) == b"048000"
+    assert other.read(0, 6) == b"000000"
+    assert other.read(6, 6) == b"000001"
+    assert records.shown < 2 * 1100
