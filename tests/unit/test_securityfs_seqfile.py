@@ -114,3 +114,28 @@ def test_who_shares_marks_does_not_begin_at_the_start_either():
     assert other.read(0, 6) == b"000000"
     assert other.read(6, 6) == b"000001"
     assert records.shown < 2 * 1100
+
+
+def test_who_was_behind_the_end_leads_nobody_astray():
+    records, marks = Records([]), Marks()
+    behind = SeqFile(lambda: records, marks)
+    assert behind.read(1000, 10) == b""
+    records.records = [b"%d\n" % number for number in range(9000)]
+    assert b"".join(drained(behind, 1 << 17, 1000)) == b"".join(records.records)
+    found_by_others(records, marks)
+
+
+def test_who_reads_on_after_a_deletion_leads_nobody_astray():
+    records, marks = Records([b"%d\n" % number for number in range(9000)]), Marks()
+    deleting = SeqFile(lambda: records, marks)
+    position = len(deleting.read(0, 3000))
+    records.records, records.version = records.records[500:], 1
+    drained(deleting, 1 << 17, position)
+    found_by_others(records, marks)
+
+
+def found_by_others(records, marks):
+    other, whole = SeqFile(lambda: records, marks), b"".join(records.records)
+    for place in (30_000, 12_345, 5_000, 20_000):
+        part = other.read(place, 100)
+        assert part == whole[place : place + len(part)]

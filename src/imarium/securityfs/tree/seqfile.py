@@ -52,7 +52,7 @@ class Marks:
 
 
 class SeqFile:
-    """One open file's place in its records.
+    """One open file's place in its records. It is straight where that is the place its position says.
 
     ``records`` is called for each read. Those who read the same records in the same form may share ``marks``.
     """
@@ -64,13 +64,17 @@ class SeqFile:
         self._index = 0
         self._left = b""
         self._marks = marks or Marks()
+        self._version: object = None
+        self._straight = True
 
     def read(self, position: int, size: int) -> bytes:
         """At most ``size`` bytes from ``position``, which need not be where the last read ended."""
         records = self._records()
         self._marks.hold(records.version)
+        if records.version != self._version:
+            self._version, self._straight = records.version, False
         if position == 0:
-            self._index, self._left = 0, b""
+            self._index, self._left, self._straight = 0, b"", True
         if position != self._position:
             self._traverse(records, position)
         taken, self._left = self._left[:size], self._left[size:]
@@ -93,7 +97,8 @@ class SeqFile:
             if count >= wanted:
                 break
             record = records(self._index)
-        self._marks.note(self._index, position + count)
+        if self._straight:
+            self._marks.note(self._index, position + count)
         content = b"".join(page)
         self._left = content[wanted:]
         return content[:wanted]
@@ -110,6 +115,7 @@ class SeqFile:
                 self._left = record[position - start :]
             start = end
             self._marks.note(self._index, end)
+        self._straight = start >= position
 
     def _make_room(self, record: bytes) -> None:
         while len(record) >= self._room:
