@@ -128,6 +128,10 @@ def plain() -> None:
         read(new(name, b"inode"))
         (PLACE / name).unlink()
     step("a new file with an old inode")
+
+
+def rules() -> None:
+    """Registers, templates and masks that rules name."""
     path = new("by-others", b"x", OTHER)
     read(path)
     step("another register and template")
@@ -319,7 +323,7 @@ def attributes() -> None:
 
 def main() -> None:
     """All parts."""
-    for part in (plain, names, races, writers, openat2, programs, attributes):
+    for part in (plain, rules, names, races, writers, openat2, programs, attributes):
         part()
 
 
