@@ -2,9 +2,10 @@
 
     bench/custody.py [RECORDS] [--each N]
 
-Each run is a process of its own, over a source in files that stages and deletes like the kernel, with registers that
-can be read. Memory is the largest resident size less that of a run that finds nothing. The service's memory is that of
-one process that keeps the same records N at a time. Ends with status 1 over a limit.
+Each run is a process of its own. The source is files that stage and delete like the kernel, with registers that can be
+read; then a mounted engine that goes on from a list of as many records, without registers. Memory is the largest
+resident size less that of a run that finds nothing. The service's memory is that of one process that keeps the same
+records N at a time. Ends with status 1 over a limit.
 """
 
 import argparse
@@ -26,9 +27,10 @@ from lists import write_list
 from imarium import hashes
 from imarium.chain import RegisterValues
 from imarium.custody import Keeper, Store
+from imarium.formats.kexec import KEXEC_HEADER_SIZE, KexecHeader
 from imarium.formats.records import ListLayout, encode_record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
-from imarium.securityfs import DeleteRefused
+from imarium.securityfs import DeleteRefused, ImaDirectory
 
 BLOCK = 1 << 18
 MEMORY_LIMIT = 0.25
@@ -98,6 +100,36 @@ def drain(directory: Path, store: Path, values: dict[str, str]) -> None:
     print(json.dumps([result.verdict, result.freed_records, taken, cpu, peak()]))
 
 
+def drain_mounted(mount: Path, store: Path) -> None:
+    """One run of custody over a mounted engine in this process; prints as :func:`drain`."""
+    keeper = Keeper(Store(store, create=True), ImaDirectory(mount), boot_id="engine")
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    result = keeper.once("prompt")
+    taken, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
+    print(json.dumps([result.verdict, result.freed_records, taken, cpu, peak()]))
+
+
+@contextmanager
+def engine(directory: Path, records: int) -> Iterator[Path]:
+    """A mounted engine that goes on from the list in ``directory``; where it is mounted."""
+    whole, buffer, mount = directory / "whole", directory / "buffer", directory / "mounted"
+    mount.mkdir()
+    with buffer.open("wb") as file:
+        file.write(KexecHeader(whole.stat().st_size + KEXEC_HEADER_SIZE, records).encode())
+        file.writelines(_blocks(whole))
+    command = [sys.executable, "-m", "imarium", "engine", "--rot", "none", "--policy", "critical_data"]
+    places = ["--mount", str(mount), "--restore", str(buffer), "--state", str(directory / "engine")]
+    running = subprocess.Popen([*command, *places], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (mount / "runtime_measurements_count").exists():
+            assert running.poll() is None, "the engine did not start"
+            time.sleep(0.1)
+        yield mount
+    finally:
+        running.terminate()
+        running.wait(60)
+
+
 def serve(whole: Path, store: Path, each: int) -> None:
     """Keep the records of ``whole`` in one process, ``each`` at a time; prints the peak after each drain."""
     source = store.parent / "served"
@@ -163,6 +195,9 @@ def main() -> None:
         freed, taken, first, most = measure(directory, "store", values)
         assert freed == wanted.records
         _, _, later, later_most = measure(directory, "store", values)
+        with engine(directory, wanted.records) as mount:
+            verdict, engines, slow, _, engine_most = child("mounted", str(mount), str(directory / "of-engine"))
+        assert verdict == "unproven" and engines >= wanted.records
         peaks = child("serve", str(directory / "whole"), str(directory / "service"), str(wanted.each))
     memory, effort, growth = (most - idle) / size, later / first, peaks[-1] - peaks[len(peaks) // 2]
     mib = 2**20
@@ -170,6 +205,10 @@ def main() -> None:
     print(f"copy, synced {copied:6.2f} s {wanted.records / copied:12,.0f} records/s {size / mib / copied:8.1f} MiB/s")
     print(f"first drain  {taken:6.2f} s {wanted.records / taken:12,.0f} records/s {size / mib / taken:8.1f} MiB/s")
     print(f"             {first:6.2f} s of a processor, {most / mib:.1f} MiB peak: {memory:.3f} of the list's size")
+    print(
+        f"from engine  {slow:6.2f} s {engines / slow:12,.0f} records/s {size / mib / slow:8.1f} MiB/s, "
+        f"{engine_most / mib:.1f} MiB peak"
+    )
     print(f"later run    {later:6.2f} s of a processor, {later_most / mib:.1f} MiB peak: {effort:.3f} of the first's")
     print(
         f"service      {len(peaks)} drains of {wanted.each:,}: {peaks[0] / mib:.1f} MiB peak after the first, "
@@ -184,6 +223,8 @@ def main() -> None:
 
 if sys.argv[1:2] == ["drain"]:
     drain(Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
+elif sys.argv[1:2] == ["mounted"]:
+    drain_mounted(Path(sys.argv[2]), Path(sys.argv[3]))
 elif sys.argv[1:2] == ["serve"]:
     serve(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
 else:

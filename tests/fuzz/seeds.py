@@ -11,7 +11,11 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
 
 from tests.unit.builders import BANKS, TEMPLATES, Made, ascii_line, binary, kexec, ng  # noqa: E402
 
-from imarium.custody import LogMeta  # noqa: E402 - found by the line above
+from imarium.chain import ChainState  # noqa: E402 - found by the line above
+from imarium.custody import LogMeta  # noqa: E402
+from imarium.custody.index import IndexHeader  # noqa: E402
+from imarium.custody.marks import Mark  # noqa: E402
+from imarium.custody.packed import pack  # noqa: E402
 from imarium.engine import BUILTIN_POLICIES  # noqa: E402
 from imarium.formats.evidence import Evidence, ListPart, TpmPart  # noqa: E402
 from imarium.formats.records import ListLayout  # noqa: E402
@@ -80,6 +84,14 @@ def _journal(state: object) -> list[bytes]:
     return [_json(kept) + b"\n", *(_json(line | {"event": event}) + b"\n" for event in others)]
 
 
+def _index() -> bytes:
+    """A header and two slots."""
+    header = IndexHeader(bytes(range(16)), (SHA1, SHA256))
+    values = {PcrIndex(10): {SHA1: bytes(20), SHA256: bytes(32)}}
+    marks = [Mark(1024 * number, 9 * number, ChainState(1024 * number, values), bytes(16)) for number in (1, 2)]
+    return header.encode() + b"".join(map(header.encode_slot, marks))
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Inputs that the targets read without complaint, or nearly so."""
     values = {SHA1: {PcrIndex(10): bytes(20)}, SHA256: {PcrIndex(10): bytes(32)}}
@@ -102,6 +114,9 @@ def seeds() -> dict[str, list[bytes]]:
         "tpm": [QUOTE + bytes(32), SIGNATURE, KEY_AREA, selection],
         "journal": [first + b"".join(_journal(state)) for first in (b"\0", b"\xff")],
         "meta": [first + meta for first in (b"\0", b"\xff")],
+        "index": [b"\0" + _index(), *(bytes([0xFF, 10, 11, 12]) + bytes(range(256)) * n for n in (1, 2, 3))],
+        "packed": [bytes(4) + b"".join(pack([body])), *(bytes([how, 9, 0, 0]) + body for how in (0x80, 0x84, 0x8F))],
+        "store": [bytes([file, at, at, 0]) + b"\xff" for file in range(5) for at in (0, 9)],
         "policy": [*BUILTIN_POLICIES.values(), *POLICY.splitlines(keepends=True)],
         "restore": [kexec(_records())],
     }

@@ -56,8 +56,8 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[schemathe
     holding = Holding(
         "kernel",
         Store(place / "store"),
-        whole=lambda: custody.whole(source, boot_id="boot2", recheck=False),
-        quote=lambda nonce, first: nonce + first.to_bytes(8, "big") + secrets.token_bytes(8),
+        whole=lambda known: custody.whole(source, boot_id="boot2", recheck=False, known=known),
+        quote=lambda nonce, first, _view: nonce + first.to_bytes(8, "big") + secrets.token_bytes(8),
     )
     limits = Limits(wait=0.2, records=2000, made=200)
     app = create_app([holding], steward=Kept(service), limits=limits)

@@ -3,10 +3,12 @@
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -290,6 +292,31 @@ def test_a_place_in_use_is_refused(tree, mount, tmp_path):
             serve(path)
     with pytest.raises(MissingComponent, match="could not be unmounted"):
         unmount(tmp_path)
+
+
+def test_a_user_without_privileges_mounts_and_unmounts():
+    """By fusermount3. For the others of the machine the place is closed then, for root too."""
+    assert shutil.which("fusermount3"), "fusermount3 is missing: apt install fuse3"
+    script = """
+        import importlib.util, os, sys
+        os.setgroups([]); os.setgid(1000); os.setuid(1000)
+        from pathlib import Path
+        from imarium.fuse import mounted, unmount
+        spec = importlib.util.spec_from_file_location("test_fuse", sys.argv[1])
+        tests = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tests)
+        tree, place = tests.Noting(), Path(sys.argv[2])
+        with mounted(tree, place, fsname="imarium-test") as found:
+            print((place / "made").read_bytes(), place.stat().st_uid, tree.administers)
+        with mounted(tree, place, fsname="imarium-test") as found:
+            unmount(place)
+            print(found.wait(20))
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        os.chown(directory, 1000, 1000)
+        command = [sys.executable, "-c", textwrap.dedent(script), __file__, directory]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout == "b'content' 1000 [False]\nTrue\n", done.stderr
 
 
 def test_what_a_killed_server_leaves_is_told_and_can_be_unmounted(tree, place):

@@ -49,7 +49,7 @@ def test_every_driver_is_listed_and_says_what_to_do() -> None:
         "virtcca": "mount configfs and load tsm_report",
         "cca": "mount configfs and load tsm_report",
         "snp": "mount configfs and load tsm_report",
-        "tsm": "name the device: tsm:DEVICE",
+        "tsm": "load one's driver (Linux 6.16)",
     }
     for name, says in advice.items():
         assert not found[name]["available"], "this test is for machines that are no confidential guests"

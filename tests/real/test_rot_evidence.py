@@ -224,6 +224,8 @@ def test_a_list_in_a_software_root_says_that_it_proves_nothing(tmp_path: Path) -
     assert quoted.status == 0
     assert "prove nothing" in quoted.error
     key.write_bytes((tmp_path / "quote" / "key").read_bytes())
+    people = imarium("verify", evidence, "--nonce", NONCE, "--allow-software", key)
+    assert people.out.splitlines()[1] == "a software root of trust proves nothing"
     done = machine.verify(evidence, "--allow-software", key)
     assert (done.status, done.document["covered"]) == (0, 2)
 

@@ -111,7 +111,7 @@ def test_without_a_provider_or_configfs_the_reason_is_told(tmp_path: Path) -> No
         request_report(NONCE, directory=tmp_path / "none")
 
 
-def test_any_device_with_registers_works_without_a_driver(td: Path) -> None:
+def test_any_device_with_registers_works_without_a_driver(td: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_root(f"tsm:{td / 'measurements'}") as rot:
         assert rot.default_register == "rtmr0"
         rot.extend("rtmr0", {SHA384: bytes(48)})
@@ -120,7 +120,10 @@ def test_any_device_with_registers_works_without_a_driver(td: Path) -> None:
             rot.quote(NONCE)
     with open_root(f"tsm:{td / 'measurements'},register=rtmr1") as rot:
         assert rot.default_register == "rtmr1"
-    with pytest.raises(UsageError, match="name the device"):
+    with pytest.raises(MissingComponent, match="load one's driver"):
+        open_root("tsm")
+    monkeypatch.setattr("imarium.rot.tsm.discover", lambda: ("tdx_guest", "other"))
+    with pytest.raises(UsageError, match="name the device: tsm:DEVICE; devices with registers: tdx_guest, other"):
         open_root("tsm")
 
 

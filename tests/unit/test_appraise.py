@@ -43,10 +43,17 @@ def public_area(key: ec.EllipticCurvePrivateKey = PRIVATE) -> bytes:
 AK = parse_public(public_area())
 
 
-def quote(values: PcrValues, *, clock: int = 1000, resets: int = 7) -> TpmPart:
+def quote(
+    values: PcrValues,
+    *,
+    clock: int = 1000,
+    resets: int = 7,
+    nonce: bytes = NONCE,
+    signer: bytes = b"\x00\x0b" + bytes(32),
+) -> TpmPart:
     """What a TPM with these values would say."""
     selection = {bank: tuple(of_bank) for bank, of_bank in values.items()}
-    message = struct.pack(">IH", 0xFF544347, 0x8018) + sized(b"\x00\x0b" + bytes(32)) + sized(NONCE)
+    message = struct.pack(">IH", 0xFF544347, 0x8018) + sized(signer) + sized(nonce)
     message += struct.pack(">QIIBQ", clock, resets, 1, 1, 0) + selection_bytes(selection)
     message += sized(pcr_digest(selection, values, SHA256))
     r, s = decode_dss_signature(PRIVATE.sign(message, ec.ECDSA(hashes.SHA256())))
@@ -70,12 +77,12 @@ def evidence(
     later: int = 0,
     banks: tuple[HashAlgorithm, ...] = (SHA1, SHA256),
     pcrs: tuple[PcrIndex, ...] = QUOTED,
-    **clock: int,
+    **more: Any,
 ) -> Evidence:
     """Evidence whose quote covers all but the last ``later`` records."""
     covered = records[: len(records) - later]
     part = ListPart(first, len(records) - first, ListLayout(), binary(records[first:]))
-    return Evidence(quote(values_after(covered, banks, pcrs), **clock), part)
+    return Evidence(quote(values_after(covered, banks, pcrs), **more), part)
 
 
 AGGREGATE = hashed("sha256", bytes(320))

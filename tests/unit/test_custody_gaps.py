@@ -200,6 +200,15 @@ def test_only_the_kernels_own_words_count() -> None:
     assert total(records("ima_runtime_measurements_count=7;")) is None
 
 
+def test_what_was_there_at_the_first_look_was_perhaps_kept_before(tmp_path: Path) -> None:
+    host = Host(tmp_path, tpm=False)
+    host.kernel.measure(*SEEN)
+    host.keep("follow")
+    host.sightings = Sightings()
+    host.look()
+    assert (host.sightings.arrived, host.keep("follow").gap) == (0, None)
+
+
 OFTEN = Schedule(interval=3600.0, records=None, poll=0.005)
 
 

@@ -133,6 +133,17 @@ def test_a_reboot_is_told_by_the_reset_count_though_the_lists_begin_alike(host: 
     assert "its reset count rose from 5 to 6" in host.log(1).meta.reason
 
 
+def test_a_list_that_begins_anew_in_the_same_kernel_is_another_life(host: Host) -> None:
+    """As that of an engine that was started again, where no register tells."""
+    host.kernel.measure("a")
+    host.keep()
+    host.kernel.boot()
+    host.kernel.measure("b")
+    result = host.keep()
+    assert (result.log, result.verdict, result.freed_records) == (1, "unproven", 2)
+    assert (host.names(0), host.names(1)) == (["boot_aggregate", "a"], ["boot_aggregate", "b"])
+
+
 def test_the_registers_go_before_the_reset_count(tmp_path: Path) -> None:
     host = Host(tmp_path, tpm=True)
     host.keep()

@@ -110,6 +110,20 @@ def test_it_drains_at_a_number_of_records(host: Host) -> None:
         assert last is not None and (last.cause, last.result.freed_records) == (Cause.RECORDS, 3)
 
 
+def test_a_service_that_follows_is_not_hurried_by_what_it_cannot_delete(host: Host) -> None:
+    schedule = Schedule(3600.0, records=2, poll=0.01)
+    host.kernel.measure("a", "b", "c")
+    with running(host, configs=[host.config(schedule, method="follow")]) as service:
+        eventually(lambda: only(service).drains == 1)
+        eventually(lambda: only(service).lag == 4)
+        time.sleep(0.1)
+        assert only(service).drains == 1
+        host.kernel.measure("d", "e")
+        eventually(lambda: only(service).drains == 2)
+    assert host.kept() == ["boot_aggregate", "a", "b", "c", "d", "e"]
+    assert host.kernel.held() == host.kernel.all()
+
+
 def test_it_drains_every_interval(host: Host) -> None:
     with running(host, configs=[host.config(OFTEN)]) as service:
         for number in range(5):
@@ -310,5 +324,5 @@ def test_a_schedule_names_its_cause() -> None:
     assert schedule.due(0.0, 9, 999) is None
     assert schedule.due(0.0, 10, 0) is Cause.RECORDS
     assert schedule.due(0.0, 9, 1000) is Cause.BYTES
-    assert schedule.due(60.0, None, None) is Cause.INTERVAL
+    assert schedule.due(60.0, 0, 0) is Cause.INTERVAL
     assert [pause_after(failures, 40.0) for failures in (1, 2, 3, 7, 10**9)] == [1.0, 2.0, 4.0, 40.0, 40.0]

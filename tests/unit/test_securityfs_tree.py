@@ -6,6 +6,8 @@ import stat
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imarium.engine import Event, Measurement, MeasurementQueue, PolicyFile, event_data, find_template
 from imarium.formats import IMA_PCR, ListForm, ListKind, ListLayout, read_list
@@ -196,6 +198,21 @@ def test_what_is_no_number_is_refused_and_deletes_nothing(queue, text):
     assert queue.counts.current == 3
 
 
+@given(st.one_of(st.binary(max_size=30), st.from_regex(rb"\+?[0-9]{1,22}\n{0,2}\0?\n?", fullmatch=True)))
+def test_whatever_is_written_is_a_command_or_an_error(text):
+    """Nothing but TreeError leaves, and what deletes says exactly how many."""
+    queue = MeasurementQueue()
+    measure(queue, 3)
+    try:
+        command_current(queue, text)
+    except TreeError as error:
+        assert error.number in (errno.EINVAL, errno.ERANGE, errno.ENOENT)
+        assert queue.counts.current == 3
+    else:
+        assert queue.counts.current == 3 - int(text.partition(b"\n")[0].partition(b"\0")[0])
+        assert 2 <= len(text) <= 21 and text.endswith(b"\n")
+
+
 def test_a_list_deleted_under_its_reader_ends(tree, queue):
     """By another way than the files, which would not let it: the lock is theirs."""
     reader = tree.open(PLAIN, os.O_RDONLY, UNSEEN)
@@ -221,3 +238,30 @@ def test_the_policy_is_written_by_one_and_read_in_lines(tree):
     reader = tree.open("/policy", os.O_RDONLY, ADMIN)
     assert reader.read(0, 1 << 16) == b"".join(rules)
     failing(errno.EBADF, reader.write, 0, rules[0])
+
+
+def test_records_are_read_right_while_others_are_added_and_deleted():
+    """Without a lock: a reader gets the record of a number, or is told that it is gone."""
+    queue, ended, wrong = MeasurementQueue(), threading.Event(), []
+
+    def read():
+        while not ended.is_set():
+            records = queue.current
+            for number in range(records.first, records.end, 97):
+                try:
+                    name = records[number].data.partition(b"/file_")[2].partition(b"\0")[0]
+                except IndexError:
+                    continue
+                if int(name) != number:
+                    wrong.append((number, name))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for _ in range(12):
+        measure(queue, 700)
+        queue.delete(queue.counts.current - 100)
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong

@@ -52,7 +52,7 @@ def test_the_machine_is_noted_with_its_tpms_counts(out: dict[str, Any]) -> None:
 
 def test_what_another_deletes_by_number_is_a_gap_of_its_size(out: dict[str, Any]) -> None:
     theft = out["theft"]
-    assert theft["taken"] >= 4
+    assert theft["taken"] >= 3
     assert theft["gap"] is not None
     assert theft["gap"]["missing"] == theft["taken"]
     assert theft["verdicts"] == ["refused", "refused"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi.responses import Response
 
 from imarium.attester import make_evidence
-from imarium.custody import Custody, KeepResult, Service, SourceConfig, Store, Whole
+from imarium.custody import Custody, KeepResult, Log, Service, SourceConfig, Store, Whole
 from imarium.custody.config import ApiConfig
 from imarium.custody.metrics import METRICS_TYPE, metrics_text
 from imarium.errors import MissingComponent, UsageError
@@ -61,21 +61,21 @@ class _Steward:
 
 
 def _holding(config: ApiConfig, source: SourceConfig, tcti: str | None) -> Holding:
-    quote = partial(_evidence, source, tcti, config.ak or source.store / "ak") if config.quotes else None
+    quote = partial(_evidence, tcti, config.ak or source.store / "ak") if config.quotes else None
     return Holding(source.name, Store(source.store, create=True), whole=partial(_whole, source), quote=quote)
 
 
-def _whole(source: SourceConfig) -> Whole:
+def _whole(source: SourceConfig, known: Log | None) -> Whole:
     """What is kept and what the kernel has; not all of it is replayed for each who asks."""
     custody = Custody(source.store)
-    return custody.whole(source.source, boot_id=source.boot_id, registers=source.registers, recheck=False)
+    return custody.whole(source.source, boot_id=source.boot_id, registers=source.registers, recheck=False, known=known)
 
 
-def _evidence(source: SourceConfig, tcti: str | None, ak: Path, nonce: bytes, first: int) -> bytes:
+def _evidence(tcti: str | None, ak: Path, nonce: bytes, first: int, view: Callable[[], Whole]) -> bytes:
     with default_root(tcti) as root:
         if isinstance(root, KeyedQuotes):
             root.use_key(ak)
-        return make_evidence(root, partial(_whole, source), nonce=nonce, first=first).encode()
+        return make_evidence(root, view, nonce=nonce, first=first).encode()
 
 
 def _metrics(service: Service) -> Callable[[], Response]:

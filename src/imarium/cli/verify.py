@@ -13,6 +13,7 @@ from imarium.cli.trust import takes_trust
 from imarium.errors import ImariumError, MalformedInput, UsageError
 from imarium.formats.evidence import MAX_EVIDENCE
 from imarium.verifier import Result, Trust, VerifierState, appraise
+from imarium.verifier.kinds import caveat
 
 __all__ = ["verify"]
 
@@ -100,6 +101,9 @@ def _print(result: Result) -> None:
         out.print(
             f"[bold green]pass[/]: the quote proves {result.covered:,} records, {result.unverified:,} are unverified"
         )
+        said = "" if result.state is None else caveat(result.state.log.kind)
+        if said:
+            out.print(said, style="bold yellow", markup=False)
         if result.boot_aggregate == "not_compared":
             out.print("boot_aggregate was not compared: the quote does not cover what it is taken over")
         if result.begins == "boot_aggregate_late":

@@ -109,7 +109,7 @@ class _Check:
         log = self._log
         try:
             index = read_index(log.index_path, log.meta.identity)
-            marks = index.marks if index else 0
+            marks, torn = (index.marks, index.torn) if index else (0, 0)
         except ImariumError as error:
             yield self._finding("index", str(error), mends=True)
             return
@@ -117,6 +117,8 @@ class _Check:
         if marks != wanted:
             found = f"has {marks} marks" if index else "there is none, or it is another log's"
             yield self._finding("index", f"{found}, where {wanted} marks belong", mends=True)
+        if torn:
+            yield self._finding("index", f"its last slot is not whole: {torn} bytes", mends=True)
         self._index, self._marks = index, min(marks, wanted)
 
     def _list(self) -> Iterator[Finding]:

@@ -126,7 +126,7 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
             return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", *_proved_by(proof))
         if life.reset and not proof.readable:
             continue  # whatever the lists have in common, the registers begin anew
-        assumed = not proof.readable and life.goes_on(log) and not log.broken and overlap in log.expected_overlaps
+        assumed = not proof.readable and _goes_on(log, life, proof) and overlap in log.expected_overlaps
         if by_content is None and (overlap or not kernel.size or assumed):
             by_content = overlap
             doubt = doubt or proof.doubt()
@@ -141,6 +141,16 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
     verdict: Verdict = "refused" if doubt else "unproven"
     reason = doubt or "no register can be read; content and the journal decided"
     return Continuity(log, by_content, state, log.layout, padded, log.meta.start, verdict, reason)
+
+
+def _goes_on(log: Log, life: _Life, proof: Proof) -> bool:
+    """Whether the log may be taken to go on where nothing overlaps: as far as is known, nothing is missing there.
+
+    A boot aggregate comes first where what makes the list was started anew; in one and the same kernel that is another
+    life, as of an engine.
+    """
+    anew = log.boot_id == life.boot_id and log.records > 0 and proof.kernels[:1] == (log.records,)
+    return life.goes_on(log) and not log.broken and not anew
 
 
 def _begins(kernel: Listing, values: RegisterValues, layout: ListLayout) -> Continuity:

@@ -34,22 +34,24 @@ class Gap:
 
 @dataclass(slots=True)
 class Sightings:
-    """What the kernel's counter was seen to do since the last drain, after which it showed ``last``.
+    """What the kernel's counter was seen to do since the last drain.
 
+    ``last`` is what it showed last, after the drain if it was not read since; None before the first look.
     Each rise is records that came. So ``arrived``, the sum of them, is how many the kernel must have that are not kept,
     if no one else deletes; those that came and went between two looks are not in it. ``since`` is when the counter had
     not fallen yet.
     """
 
-    last: int = 0
+    last: int | None = None
     arrived: int = 0
     since: str = ""
     _fallen: bool = False
 
     def saw(self, count: int) -> None:
         """Count what the counter shows now."""
-        self.arrived += max(0, count - self.last)
-        self._fallen = self._fallen or count < self.last
+        before = count if self.last is None else self.last
+        self.arrived += max(0, count - before)
+        self._fallen = self._fallen or count < before
         if not self._fallen:
             self.since = now()
         self.last = count

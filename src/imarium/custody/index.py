@@ -128,6 +128,11 @@ class Index:
         """How many whole slots the file has now. Raises MissingComponent."""
         return max(0, durable.size_of(self.path) - self.header.size) // self.header.slot_size
 
+    @property
+    def torn(self) -> int:
+        """How many bytes of a slot that is not whole the file ends with. Raises MissingComponent."""
+        return max(0, durable.size_of(self.path) - self.header.size) % self.header.slot_size
+
     def mark(self, number: int) -> Mark:
         """The mark after ``(number + 1) * STRIDE`` records. Raises MalformedInput, MissingComponent."""
         start = self.header.size + number * self.header.slot_size

@@ -8,8 +8,10 @@ in ``docs/store.md``.
 """
 
 import hashlib
+import io
 import json
 import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +48,8 @@ class Journal:
         self.entries: list[Entry] = []
         self._sum = ""
         self._size = 0
+        self._file: durable.OpenFile | None = None
+        self._following = threading.Lock()
         with durable.storage_errors(path), path.open("rb") as file:
             status = os.fstat(file.fileno())
             self._inode, size = status.st_ino, status.st_size
@@ -55,25 +59,28 @@ class Journal:
                 pass
         self.torn = max(0, size - self._size)
 
+    def keep_open(self) -> None:
+        """Keep the file open, so that following it opens nothing: IMA would measure it anew each time."""
+        self._file = self._file or durable.OpenFile(self.path)
+
     def follow(self) -> bool:
         """Take up what another process has written since; whether the file is still the one that was read.
 
-        Raises as opening does.
+        For any thread. Raises as opening does.
         """
-        with durable.storage_errors(self.path):
-            status = self.path.stat()
-        if (status.st_ino, status.st_size) == (self._inode, self._size):
-            return True
-        with durable.storage_errors(self.path), self.path.open("rb") as file:
-            status = os.fstat(file.fileno())
+        with self._following:
+            with durable.storage_errors(self.path):
+                status = self.path.stat()
             size = status.st_size
-            if status.st_ino != self._inode or size < self._size or size > MAX_JOURNAL:
+            if status.st_ino != self._inode or not self._size <= size <= MAX_JOURNAL:
                 return False
-            file.seek(self._size)
-            while self._size < size and self._take(file.readline(_MAX_LINE + 1), size):
-                pass
-        self.torn = max(0, size - self._size)
-        return True
+            if size > self._size:
+                file = self._file or durable.OpenFile(self.path)
+                lines = io.BytesIO(b"".join(file.read_blocks(self._size, size)))
+                while self._size < size and self._take(lines.readline(_MAX_LINE + 1), size):
+                    pass
+                self.torn = max(0, size - self._size)
+            return True
 
     def _take(self, line: bytes, size: int) -> bool:
         """Read the next line of a journal of ``size`` bytes; False for what a crash can have left at its end."""

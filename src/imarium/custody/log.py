@@ -79,18 +79,24 @@ class Log:
             raise MissingComponent(f"{self.stored_path}: has {have} bytes, but {self.bytes} were kept; restore it")
 
     def refreshed(self) -> "Log":
-        """The log as it is now, for who only reads: this object if nothing was written since, else another one.
+        """The log as it is now, for who only reads: this object if nothing was kept since, else another one.
 
         Raises as opening does.
         """
-        lines = len(self.journal.entries)
         if not self.journal.follow():
-            return Log(self.directory)
-        if len(self.journal.entries) == lines:
-            return self
-        later = copy.copy(self)
+            replaced = Log(self.directory)
+            if self._open is not None:
+                replaced.keep_open()
+            return replaced
+        later = copy.copy(self)  # they share the journal, which others may have followed
         later._settle()
-        return later
+        return self if (later.records, later.bytes) == (self.records, self.bytes) else later
+
+    def keep_open(self) -> None:
+        """Keep the list and the journal open, for who reads often: IMA measures what is opened and has changed."""
+        if self._packed is None:
+            self._open = self._open or durable.OpenFile(self.list_path)
+        self.journal.keep_open()
 
     @property
     def stored_path(self) -> Path:

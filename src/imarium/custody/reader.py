@@ -71,16 +71,25 @@ class Custody:
         return self.store.log(number)
 
     def whole(
-        self, source: Source, *, boot_id: str, registers: ReadRegisters = no_registers, recheck: bool = True
+        self,
+        source: Source,
+        *,
+        boot_id: str,
+        registers: ReadRegisters = no_registers,
+        recheck: bool = True,
+        known: Log | None = None,
     ) -> Whole:
         """What is kept, and what the kernel has behind it, without draining.
 
         The store is locked meanwhile so that no run of custody can come between. With ``recheck`` all kept records are
         replayed, so that none that was changed becomes evidence; without, only the last bytes that the journal noted
-        are compared, and a verifier finds out the rest. Raises StoreBusy, the source's errors, MalformedInput.
+        are compared, and a verifier finds out the rest. ``known`` is the newest log if the caller has it open. Raises
+        StoreBusy, the source's errors, MalformedInput.
         """
         with self.store.lock(shared=True), source.snapshot() as lists:
-            found, kernel = look(self.store.newest(), lists, registers, boot_id, recheck=recheck)
+            is_newest = known is not None and known.number == max(self.store.numbers, default=-1)
+            log = known.refreshed() if known is not None and is_newest else self.store.newest()
+            found, kernel = look(log, lists, registers, boot_id, recheck=recheck)
             pending = b"".join(kernel.blocks(found.overlap))
         records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
         return Whole(found.log, found.layout, records, size, pending, found.verdict, found.reason)

@@ -24,7 +24,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to drain: every ``interval`` seconds, and as soon as the kernel holds ``records`` or about ``bytes``.
+    """When to drain: every ``interval`` seconds, and as soon as the kernel has ``records`` or about ``bytes`` more.
 
     The kernel's counter is read every ``poll`` seconds; nothing else is done meanwhile. The kernel does not say how
     many bytes it holds, so they are the number of records times the mean size of those kept. Raises UsageError for
@@ -44,11 +44,11 @@ class Schedule:
         if any(limit is not None and limit < 1 for limit in (self.records, self.bytes)):
             raise UsageError("numbers of records and bytes at which to drain are at least 1")
 
-    def due(self, since: float, held_records: int | None, held_bytes: int | None) -> Cause | None:
-        """Why to drain ``since`` seconds after the last drain, if the kernel holds so much (None: not known)."""
-        if self.records is not None and held_records is not None and held_records >= self.records:
+    def due(self, since: float, new_records: int, new_bytes: int) -> Cause | None:
+        """Why to drain ``since`` seconds after the last drain, if so much has come since."""
+        if self.records is not None and new_records >= self.records:
             return Cause.RECORDS
-        if self.bytes is not None and held_bytes is not None and held_bytes >= self.bytes:
+        if self.bytes is not None and new_bytes >= self.bytes:
             return Cause.BYTES
         return Cause.INTERVAL if since >= self.interval else None
 

@@ -150,9 +150,8 @@ class Worker:
         if self._failures:
             return Cause.RETRY if since >= pause_after(self._failures, schedule.interval) else None
         self._look()
-        if self.status.state == "degraded":
-            return schedule.due(since, None, None)  # a refusal stands: what the kernel holds cannot be deleted
-        return schedule.due(since, self.status.lag, self.status.lag_bytes)
+        arrived = self._sightings.arrived  # what was there after the last drain cannot be deleted
+        return schedule.due(since, arrived, self._estimate(arrived))
 
     def _look(self) -> None:
         """Read the kernel's counter."""
@@ -161,11 +160,14 @@ class Worker:
             lag = self.config.source.count()
         if lag is not None:
             self._sightings.saw(lag)
+        estimate = None if lag is None else self._estimate(lag)
+        if (lag, estimate) != (self.status.lag, self.status.lag_bytes):
+            self.status = replace(self.status, lag=lag, lag_bytes=estimate)
+
+    def _estimate(self, records: int) -> int:
+        """About how many bytes so many records have, by the mean of those kept."""
         status = self.status
-        mean = status.bytes / status.records if status.records else 0
-        estimate = None if lag is None else round(lag * mean)
-        if (lag, estimate) != (status.lag, status.lag_bytes):
-            self.status = replace(status, lag=lag, lag_bytes=estimate)
+        return round(records * status.bytes / status.records) if status.records else 0
 
     def _drain(self, cause: Cause) -> None:
         with self._change:
@@ -188,7 +190,7 @@ class Worker:
         """Read the kernel's counter after a drain: it shows what came since, or what was not deleted."""
         emptied = result.method != "follow" and result.verdict != "refused"
         self._look()
-        self._sightings = Sightings(0 if emptied else self.status.lag or 0)
+        self._sightings = Sightings(0 if emptied else self.status.lag)
         if self.status.lag is not None:
             self._sightings.saw(self.status.lag)
 

@@ -41,14 +41,14 @@ class _Segment:
 class RecordList:
     """Measurements by number, from ``first`` on. Numbers are never given twice and outlive deletions.
 
-    The list does no locking of its own. ``size`` is what the kernel counts for it, in bytes (its
+    One thread at a time may change it. Others may read meanwhile: they get the record they ask for, or IndexError if it
+    was deleted. ``size`` is what the kernel counts for it, in bytes (its
     ``binary_runtime_size``).
     """
 
     def __init__(self, byte_order: ByteOrder, first: int = 0) -> None:
         self._byte_order = byte_order
-        self._base = first
-        self._segments: list[_Segment] = []
+        self._held: tuple[int, list[_Segment]] = (first, [])
         self._templates: list[Template] = []
         self._known: dict[Template, int] = {}
         self.first = first
@@ -60,10 +60,11 @@ class RecordList:
 
     def __getitem__(self, number: int) -> Measurement:
         """The measurement with this number. Raises IndexError where it is not in the list."""
+        base, segments = self._held  # looked at before ``first``: see delete
         if not self.first <= number < self.end:
             raise IndexError(f"record {number} is not among {self.first} to {self.end}")
-        segment, index = divmod(number - self._base, _SEGMENT)
-        packed = self._segments[segment].get(index)
+        segment, index = divmod(number - base, _SEGMENT)
+        packed = segments[segment].get(index)
         pcr, violation, known = _HEAD.unpack_from(packed)
         data = packed[_HEAD.size :]
         return Measurement(PcrIndex(pcr), self._templates[known], data, bool(violation), self._byte_order)
@@ -78,10 +79,11 @@ class RecordList:
         known = self._known.setdefault(measurement.template, len(self._known))
         if known == len(self._templates):
             self._templates.append(measurement.template)
-        if (self.end - self._base) % _SEGMENT == 0:
-            self._segments.append(_Segment())
+        base, segments = self._held
+        if (self.end - base) % _SEGMENT == 0:
+            segments.append(_Segment())
         head = _HEAD.pack(measurement.pcr, measurement.violation, known)
-        self._segments[-1].append(head + measurement.data, measurement.runtime_size)
+        segments[-1].append(head + measurement.data, measurement.runtime_size)
         self.size += measurement.runtime_size
         self.end += 1
         return self.end - 1
@@ -89,14 +91,15 @@ class RecordList:
     def delete(self, count: int) -> None:
         """Drop the ``count`` oldest, which are there."""
         left = self.first + count
-        gone = (left - self._base) // _SEGMENT
+        base, segments = self._held
+        gone = (left - base) // _SEGMENT
         if gone:
-            self.size = sum(segment.size for segment in self._segments[gone:])
-            del self._segments[:gone]
-            self._base += gone * _SEGMENT
-            self.first = self._base
+            base, segments = base + gone * _SEGMENT, segments[gone:]
+            self.size = sum(segment.size for segment in segments)
+            self.first = base
+            self._held = base, segments  # after ``first``, so that nobody takes one record for another
         for number in range(self.first, left):
             size = self[number].runtime_size
             self.size -= size
-            self._segments[0].size -= size
+            segments[0].size -= size
         self.first = left

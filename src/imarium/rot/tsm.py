@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imarium.errors import UsageError
+from imarium.errors import MissingComponent, UsageError
 from imarium.registers import Provider, TsmRegisters, discover
 from imarium.rot.options import split_options
 from imarium.rot.register_root import RegisterRoot
@@ -28,8 +28,13 @@ def first_device() -> str:
 
 
 def tsm_root(argument: str) -> TsmRoot:
-    """``DEVICE[,register=NAME]``, or a directory for DEVICE. Raises UsageError."""
+    """``DEVICE[,register=NAME]``, or a directory for DEVICE. Raises UsageError, MissingComponent."""
     device, options = split_options("tsm", argument, ("register",))
     if not device:
-        raise UsageError(f"name the device: tsm:DEVICE; devices with registers: {', '.join(discover()) or 'none'}")
+        found = ", ".join(discover())
+        if not found:
+            raise MissingComponent(
+                "no device of this machine has measurement registers: load one's driver (Linux 6.16)"
+            )
+        raise UsageError(f"name the device: tsm:DEVICE; devices with registers: {found}")
     return TsmRoot(measurements(device), options.get("register", ""))

@@ -16,7 +16,7 @@ from imarium.verifier.root_software import SoftwareTrust, check_software
 from imarium.verifier.root_tdx import TdxTrust, check_tdx
 from imarium.verifier.root_tpm import TpmTrust, check_tpm
 
-__all__ = ["KINDS", "RootKind", "Trust", "check_root"]
+__all__ = ["KINDS", "RootKind", "Trust", "caveat", "check_root"]
 
 _Part = TypeVar("_Part", bound=RootPart)
 _Trust = TypeVar("_Trust")
@@ -29,13 +29,15 @@ Trust = TpmTrust | TdxTrust | CcaTrust | VirtccaTrust | SnpTrust | SoftwareTrust
 class RootKind(Generic[_Part, _Trust]):
     """One kind: the part that evidence has of it, what has to be trusted, and the appraiser that takes both.
 
-    ``untrusted`` is the reason to give where the caller trusts nothing of this kind.
+    ``untrusted`` is the reason to give where the caller trusts nothing of this kind. ``caveat`` is what has to be said
+    of a pass, if something has.
     """
 
     part: type[_Part]
     trust: type[_Trust]
     check: Callable[[_Part, _Trust, Request], Attested | tuple[Reason, ...]]
     untrusted: Reason
+    caveat: str = ""
 
     def appraise(self, root: RootPart, trusted: Collection[Trust], request: Request) -> Attested | tuple[Reason, ...]:
         """Facts, or at least one reason why there are none."""
@@ -74,7 +76,7 @@ KINDS: Mapping[
         RootKind(
             SnpPart, SnpTrust, check_snp_root, _missing("snp", "AMD's root and the attestation key (--snp-root, --ak)")
         ),
-        RootKind(SoftwarePart, SoftwareTrust, check_software, _SOFTWARE),
+        RootKind(SoftwarePart, SoftwareTrust, check_software, _SOFTWARE, "a software root of trust proves nothing"),
     )
 }
 """The appraisers, by the part of evidence they take."""
@@ -83,3 +85,8 @@ KINDS: Mapping[
 def check_root(root: RootPart, trusted: Collection[Trust], request: Request) -> Attested | tuple[Reason, ...]:
     """Facts from what a root of trust says, by what is trusted of its kind; or at least one reason why not."""
     return KINDS[type(root)].appraise(root, trusted, request)
+
+
+def caveat(kind: str) -> str:
+    """What has to be said of a pass of this kind of evidence, by its name; nothing for most."""
+    return next((known.caveat for part, known in KINDS.items() if part.kind == kind), "")

@@ -33,7 +33,8 @@ from imarium.web.retrieval import Wanted, answer_records
 
 __all__ = ["create_app", "openapi_document"]
 
-_MOST = 1 << 62
+_MOST = 1 << 53
+"""Where JSON numbers stop being exact."""
 
 router = APIRouter()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
-from imarium.custody import KeepResult, Store, Whole
+from imarium.custody import KeepResult, Log, Store, Whole
 from imarium.errors import UsageError
 from imarium.web.limits import Limits
 from imarium.web.problems import Problem
@@ -36,14 +36,15 @@ class Steward(Protocol):
 class Holding:
     """One source as the API serves it: its name and its store.
 
-    ``whole`` reads what is kept and what the kernel has behind it, ``quote`` makes evidence over a nonce with the
-    records from a number on. Both are called in threads, one at a time; None where there is no such thing.
+    ``whole`` reads what is kept and what the kernel has behind it; it is given the newest log, if that is open already.
+    ``quote`` makes evidence over a nonce with the records from a number on, of the view that it is given. Both are
+    called in threads, each by one at a time; None where there is no such thing.
     """
 
     name: str
     store: Store
-    whole: Callable[[], Whole] | None = None
-    quote: Callable[[bytes, int], bytes] | None = None
+    whole: Callable[[Log | None], Whole] | None = None
+    quote: Callable[[bytes, int, Callable[[], Whole]], bytes] | None = None
 
 
 class Desk:
@@ -98,7 +99,7 @@ class Desk:
         if self._quotes >= self.limits.quotes:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_quotes", "too many requests wait for a quote")
         async with self._turn():
-            return await asyncio.to_thread(make, nonce, first)
+            return await asyncio.to_thread(make, nonce, first, self._read)
 
     async def body(self, extent: Extent) -> bytes | None:
         """The body of a short answer, made once for all who ask for it; None for one that is better streamed."""
@@ -126,10 +127,13 @@ class Desk:
             self._quotes -= 1
 
     def _whole(self) -> tuple[Whole, Source]:
+        whole = self._read()
+        return whole, whole_source(whole)
+
+    def _read(self) -> Whole:
         if self._holding.whole is None:
             raise UsageError("this service does not see the kernel's list; ask without pending")
-        whole = self._holding.whole()
-        return whole, whole_source(whole)
+        return self._holding.whole(self.shelf.known)
 
 
 def _joined(blocks: Iterator[bytes]) -> bytes:

@@ -109,7 +109,7 @@ class QuoteRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     nonce: str = Field(pattern=r"^([0-9a-f]{2}){8,64}$", description="The verifier's nonce in hexadecimal.")
-    first: int = Field(0, alias="from", ge=0, lt=1 << 62, description="Send the records from this number on.")
+    first: int = Field(0, alias="from", ge=0, lt=1 << 53, description="Send the records from this number on.")
 
 
 class DrainDocument(BaseModel):

@@ -47,6 +47,11 @@ class Shelf:
         """The numbers of the logs, oldest first."""
         return await asyncio.to_thread(lambda: self._store.numbers)
 
+    @property
+    def known(self) -> Log | None:
+        """The newest log as it was when last looked at."""
+        return self._newest
+
     async def newest(self) -> Standing:
         """The newest log as it is now. Raises MissingComponent if there is none."""
         log = await self._looked()
@@ -108,7 +113,8 @@ class Shelf:
         if not numbers:
             return None
         if known is None or known.number != numbers[-1]:
-            return self._store.log(numbers[-1])
+            known = self._store.log(numbers[-1])
+            known.keep_open()
         return known.refreshed()
 
     async def _closed_log(self, number: int) -> Log:

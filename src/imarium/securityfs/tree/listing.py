@@ -12,7 +12,7 @@ __all__ = ["Encode", "Listing", "ascii_of", "binary_of"]
 Encode = Callable[[Measurement, HashAlgorithm], bytes]
 
 _BLOCK = 128
-"""Records encoded at a time, under the queue's lock."""
+"""Records encoded at a time."""
 
 
 def binary_of(measurement: Measurement, bank: HashAlgorithm) -> bytes:
@@ -27,7 +27,10 @@ def ascii_of(measurement: Measurement, bank: HashAlgorithm) -> bytes:
 
 
 class Listing:
-    """One list for one reader. Encoded records are kept a block at a time: their numbers are never given twice."""
+    """One list for one reader. Encoded records are kept a block at a time: their numbers are never given twice.
+
+    It does without the queue's lock, which is held while a record is extended: readers do not wait for devices.
+    """
 
     def __init__(self, queue: MeasurementQueue, bank: HashAlgorithm, encode: Encode, *, staged: bool) -> None:
         self._queue = queue
@@ -39,20 +42,19 @@ class Listing:
 
     def now(self) -> "_Moment":
         """The records that are there now."""
-        with self._queue.lock:
-            records = self._queue.staged if self._staged else self._queue.current
-            return _Moment(self, records, records.first, records.end)
+        records = self._queue.staged if self._staged else self._queue.current
+        return _Moment(self, records, records.first, records.end)
 
     def encoded(self, records: RecordList, number: int, end: int) -> bytes | None:
         """The record with this number; None if it was deleted meanwhile."""
         place = number - self._block_start
         if not 0 <= place < len(self._block):
-            with self._queue.lock:
-                if number < records.first:
-                    return None
-                numbers = range(number, min(number + _BLOCK, end))
+            numbers = range(number, min(number + _BLOCK, end))
+            try:
                 self._block = [self._encode(records[found], self._bank) for found in numbers]
-                self._block_start = number
+            except IndexError:
+                return None
+            self._block_start = number
             place = 0
         return self._block[place]
 

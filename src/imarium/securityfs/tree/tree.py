@@ -144,7 +144,7 @@ def _lists(queue: MeasurementQueue, banks: Iterable[HashAlgorithm], *, staging: 
 
 def _others(queue: MeasurementQueue, policy: PolicyFile) -> dict[str, _Node]:
     return {
-        "runtime_measurements_count": Counter(0o440, lambda: queue.counts.current),
+        "runtime_measurements_count": Counter(0o440, lambda: len(queue.current)),
         "violations": Counter(0o440, lambda: queue.violations),
         "policy": PolicyNode(0o600, policy),
     }

@@ -1,0 +1,115 @@
+"""Custody of a mounted engine's list: killed at every write, sync, rename and command, and its two methods."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from imarium.custody import Keeper, KeepResult, Method, Store
+from imarium.engine import ask
+from imarium.formats.records import ListLayout, read_records
+from imarium.securityfs import Held, ImaDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.real.running_engine import Running, start_engine
+from tests.real.storage_tape import Tape
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Running]:
+    policy = tmp_path / "policy"
+    policy.write_text("measure func=FILE_CHECK mask=MAY_READ\n")
+    running = start_engine(tmp_path, "--rot", "none", "--policy", policy)
+    yield running
+    assert running.end() == 0
+
+
+class Host:
+    """A running engine, the store of its list, and all that was ever measured."""
+
+    def __init__(self, engine: Running, place: Path) -> None:
+        self.engine, self.store, self.files = engine, place / "store", place / "files"
+        self.files.mkdir()
+        self.measured = 0
+
+    def measure(self, count: int) -> None:
+        """Have the engine measure files it does not know."""
+        paths = []
+        for _ in range(count):
+            self.measured += 1
+            path = self.files / f"file-{self.measured:04}"
+            path.write_text(path.name)
+            paths.append(str(path))
+        done = ask(self.engine.state, {"command": "measure", "paths": paths})
+        assert [each["recorded"] for each in done["files"]] == [True] * count  # type: ignore[attr-defined]
+
+    def keep(self, method: Method) -> KeepResult:
+        source = ImaDirectory(self.engine.root, patience=20.0)
+        with closing(Keeper(Store(self.store, create=True), source, boot_id="engine")) as keeper:
+            return keeper.once(method)
+
+    def killed_at(self, method: Method, point: int, tape: Path) -> bool:
+        """Keep in a child that dies at a break point; whether it came so far."""
+        child = os.fork()
+        if child == 0:
+            try:
+                Tape(self.store, tape, point).install(Held)
+                self.keep(method)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert not os.WIFSIGNALED(status) or os.WTERMSIG(status) == signal.SIGKILL
+        return os.WIFSIGNALED(status)
+
+    def names(self, data: bytes) -> list[str]:
+        names = [(record.name or b"").decode() for record in read_records([data], ListLayout())]
+        return [name.removeprefix(f"{self.files}/") for name in names if name.startswith(str(self.files))]
+
+
+@pytest.fixture
+def host(engine: Running, tmp_path: Path) -> Host:
+    return Host(engine, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["prompt", "trim"])
+def test_killed_at_any_point_nothing_is_lost_or_doubled(
+    host: Host, method: Method, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.keep(method)
+    kept, point, killed = host.store / "logs/0000/list", 0, True
+    while killed:
+        point += 1
+        before = kept.read_bytes()
+        host.measure(2)
+        pending = host.engine.binary.read_bytes()
+        killed = host.killed_at(method, point, tmp_path / "tape")
+        if point % 2:
+            host.measure(1)
+        assert host.keep(method).verdict == "unproven"
+        now = kept.read_bytes()
+        assert now.startswith(before + pending), point
+        assert host.engine.binary.read_bytes() == b"", point
+        assert Store(host.store).numbers == (0,)
+    assert host.names(kept.read_bytes()) == [f"file-{number:04}" for number in range(1, host.measured + 1)]
+    with capsys.disabled():
+        print(f"[{method}: {point - 1} break points on a mounted engine] ", end="")
+    assert point > 40
+
+
+def test_what_is_staged_by_others_and_who_reads_on(host: Host) -> None:
+    host.measure(2)
+    source = ImaDirectory(host.engine.root, patience=5.0)
+    source.stage()
+    host.measure(1)
+    assert host.keep("prompt").freed_records >= 3
+    host.measure(3)
+    shutil.copy(host.engine.binary, host.files / "copy")
+    assert source.count() == 3
+    assert host.keep("trim").method == "trim"
+    assert host.names((host.store / "logs/0000/list").read_bytes()) == [f"file-{number:04}" for number in range(1, 7)]
