@@ -340,6 +340,7 @@ EXPORTS = {
         "Choice",
         "CountsUpdates",
         "HasCaveat",
+        "HasColumn",
         "HasProcesses",
         "HasUnknownBanks",
         "Driver",
