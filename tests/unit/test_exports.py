@@ -339,6 +339,7 @@ EXPORTS = {
         "Choice",
         "CountsUpdates",
         "HasCaveat",
+        "HasColumn",
         "HasProcesses",
         "HasUnknownBanks",
         "Driver",
