@@ -125,6 +125,7 @@ EXPORTS = {
         "find_template",
         "list_layout",
         "parse_rule",
+        "regular_files",
     },
     "imarium.formats": {
         "BUILTIN_TEMPLATES",
