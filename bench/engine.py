@@ -143,10 +143,19 @@ PARTS: dict[str, Callable[[int], dict[str, float]]] = {
 }
 
 
-def part(name: str, records: int) -> dict[str, float]:
-    command = [sys.executable, __file__, name, str(records)]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+def begin(name: str, records: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, __file__, name, str(records)], stdout=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[bytes]) -> dict[str, float]:
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    found: dict[str, float] = json.loads(output)
     return found
+
+
+def part(name: str, records: int) -> dict[str, float]:
+    return finish(begin(name, records))
 
 
 def main(records: int) -> None:
@@ -163,15 +172,16 @@ def main(records: int) -> None:
     for kind, label in (("none", "no root of trust"), ("software", "the software root"), ("swtpm", "swtpm")):
         found = part(f"throughput-{kind}", records)
         print(f"measuring with {label:17} {found['rate']:10,.0f} records/s ({found['banks']} banks)", flush=True)
-    for name, label in (("flushing", "with flushing"), ("keeping", "without flushing")):
-        found = part(name, records)
+    runs = [(begin(name, records), label) for name, label in (("flushing", "with"), ("keeping", "without"))]
+    for process, label in runs:
+        found = finish(process)
         per_record = found["growth"] / found["records"]
         print(
-            f"{records:,} records, staged every {STAGE_EVERY:,}, {label}: memory grew "
+            f"{records:,} records, staged every {STAGE_EVERY:,}, {label} flushing: memory grew "
             f"{found['growth'] / 2**20:6.1f} MiB, {per_record:5.2f} bytes a record; {found['rate']:,.0f} records/s",
             flush=True,
         )
-        if name == "flushing" and found["later"] > FLAT:
+        if label == "with" and found["later"] > FLAT:
             failed.append("memory is not flat with flushing")
     if failed:
         sys.exit(f"over the limits: {'; '.join(failed)}")

@@ -1,6 +1,8 @@
 """The file interface of the engine against what a real kernel answered: see tests/vm for the kernel itself."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.conformance.limits import LIMIT_ANSWERS
 from tests.conformance.record import BOOTS, RECORDED
 from tests.conformance.report import Report, compare
 from tests.conformance.suite import FAILED, checks
+from tests.real.running_engine import start_engine
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,16 @@ def test_a_difference_is_found(place: Path, tmp_path: Path, answer: object) -> N
 def test_a_limit_that_is_none_any_more_is_found(place: Path, tmp_path: Path) -> None:
     kernel = changed(RECORDED, tmp_path / "kernel", "limit_epoll", "ok")
     assert [row.name for row in compare(kernel, place, LIMIT_ANSWERS).bad] == ["plain: limit_epoll"]
+
+
+def test_any_directory_and_any_command_can_be_checked(tmp_path: Path) -> None:
+    """Here the engine does not watch: it is told what to measure, by its own command line."""
+    with engine.workplace():
+        running = start_engine(tmp_path, "--rot", "none", "--template", "ima-sig")
+        measure = f"{sys.executable} -m imarium engine --state {running.state} --measure"
+        command = [sys.executable, "-m", "tests.conformance.run", str(running.root), "--measure", measure]
+        done = subprocess.run([*command, "--check", "measured_twice"], capture_output=True, check=False)
+        assert running.end() == 0
+    assert done.returncode == 0, done.stderr
+    recorded = json.loads((RECORDED / "plain.json").read_bytes())
+    assert json.loads(done.stdout) == {"measured_twice": recorded["measured_twice"]}

@@ -217,6 +217,21 @@ def test_a_failure_lets_go_and_is_told(root: Path) -> None:
     assert "Input/output error" in problems[0].detail
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_measurer_that_breaks_is_replaced(root: Path) -> None:
+    class Broken(Stuck):
+        def opened(self, descriptor: int, task: int, *, executes: bool) -> None:
+            del descriptor, task, executes
+            raise AssertionError
+
+    path = root / "broken"
+    path.write_text("broken")
+    problems: list[Problem] = []
+    with Watch([root], Broken(), problems.append, options=WatchOptions(deadline=20, workers=1)):
+        assert all(read_by_another(path) < 5 for _ in range(3))
+    assert [(problem.kind, problem.detail) for problem in problems] == [(ProblemKind.FAILED, "broke off")] * 3
+
+
 def test_whoever_is_told_may_be_slow(root: Path) -> None:
     """Telling of problems happens apart: who waits does not wait for that."""
     path = root / "told"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imarium.securityfs.tree.seqfile import PAGE, SeqFile
+from imarium.securityfs.tree.seqfile import PAGE, Marks, SeqFile
 
 
 class Records:
@@ -103,3 +103,39 @@ def test_going_back_does_not_begin_at_the_start():
     records.shown = 0
     assert file.read(6 * 40_000, 6) == b"040000"
     assert records.shown > 40_000
+
+
+def test_who_shares_marks_does_not_begin_at_the_start_either():
+    records, marks = Records([b"%06d" % number for number in range(50_000)]), Marks()
+    assert SeqFile(lambda: records, marks).read(6 * 49_000, 6) == b"049000"
+    records.shown = 0
+    other = SeqFile(lambda: records, marks)
+    assert other.read(6 * 48_000, 6) == b"048000"
+    assert other.read(0, 6) == b"000000"
+    assert other.read(6, 6) == b"000001"
+    assert records.shown < 2 * 1100
+
+
+def test_who_was_behind_the_end_leads_nobody_astray():
+    records, marks = Records([]), Marks()
+    behind = SeqFile(lambda: records, marks)
+    assert behind.read(1000, 10) == b""
+    records.records = [b"%d\n" % number for number in range(9000)]
+    assert b"".join(drained(behind, 1 << 17, 1000)) == b"".join(records.records)
+    found_by_others(records, marks)
+
+
+def test_who_reads_on_after_a_deletion_leads_nobody_astray():
+    records, marks = Records([b"%d\n" % number for number in range(9000)]), Marks()
+    deleting = SeqFile(lambda: records, marks)
+    position = len(deleting.read(0, 3000))
+    records.records, records.version = records.records[500:], 1
+    drained(deleting, 1 << 17, position)
+    found_by_others(records, marks)
+
+
+def found_by_others(records, marks):
+    other, whole = SeqFile(lambda: records, marks), b"".join(records.records)
+    for place in (30_000, 12_345, 5_000, 20_000):
+        part = other.read(place, 100)
+        assert part == whole[place : place + len(part)]

@@ -36,6 +36,12 @@ RULES = (
     b"measure func=MMAP_CHECK mask=MAY_EXEC fowner=4242\n"
     b"measure func=BPRM_CHECK mask=MAY_EXEC fowner=4242\n"
     b"measure func=FILE_CHECK mask=MAY_READ fowner=4243 fsmagic=0xef53 fsname=ext4 uid=0 pcr=11 template=ima-ngv2\n"
+    b"measure func=FILE_CHECK mask=MAY_READ fowner=5001 template=ima\n"
+    b"measure func=FILE_CHECK mask=MAY_READ fowner=5002 template=ima-ng\n"
+    b"measure func=FILE_CHECK mask=MAY_READ fowner=5003 template=ima-ngv2\n"
+    b"measure func=FILE_CHECK mask=MAY_READ fowner=5004 template=ima-sigv2\n"
+    b"measure func=FILE_CHECK mask=MAY_READ fowner=5005 template=ima-modsig\n"
+    b"measure func=FILE_CHECK mask=MAY_READ fowner=5006 template=evm-sig\n"
 )
 Told = list[tuple[str, list[list[str]]]]
 

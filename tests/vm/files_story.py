@@ -17,6 +17,7 @@ from pathlib import Path
 PLACE = Path(sys.argv[1])
 OWNER = 4242
 OTHER = 4243
+TEMPLATES = {5001: "ima", 5002: "ima-ng", 5003: "ima-ngv2", 5004: "ima-sigv2", 5005: "ima-modsig", 5006: "evm-sig"}
 SIGNED = bytes.fromhex("03020601020304000461626364")
 PORTABLE = bytes.fromhex("05020601020304000461626364")
 ATTRIBUTES = {
@@ -127,11 +128,24 @@ def plain() -> None:
         read(new(name, b"inode"))
         (PLACE / name).unlink()
     step("a new file with an old inode")
+
+
+def rules() -> None:
+    """Registers, templates and masks that rules name."""
     path = new("by-others", b"x", OTHER)
     read(path)
     step("another register and template")
     with opened(path, os.O_RDWR):
         step("another mask")
+    for owner, template in TEMPLATES.items():
+        path = new(f"in {template}", template.encode(), owner)
+        os.setxattr(path, "security.evm", PORTABLE)
+        read(path)
+        step(f"in template {template}")
+    name = "n" * 200
+    (PLACE / name).mkdir()
+    read(new(f"{name}/{name}", b"long", 5001))
+    step("a long name in template ima")
     read(new("unowned", b"x", 1))
     step("no rule")
 
@@ -309,7 +323,7 @@ def attributes() -> None:
 
 def main() -> None:
     """All parts."""
-    for part in (plain, names, races, writers, openat2, programs, attributes):
+    for part in (plain, rules, names, races, writers, openat2, programs, attributes):
         part()
 
 

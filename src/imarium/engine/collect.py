@@ -70,13 +70,13 @@ def collect(
         sha1 = hash_content(descriptor, (SHA1,))[0] if _has(template, "d") else b""
         return Event(name, *found, sha1=sha1, verity=True, signature=signature, more=more)
     if content is not None:
-        digest, *_, sha1 = (one.digest(content) for one in (algorithm, *algorithms))
-        return Event(name, algorithm, digest, sha1=sha1, signature=signature, more=more)
+        digest, *old = (one.digest(content) for one in algorithms)
+        return Event(name, algorithm, digest, sha1=b"".join(old), signature=signature, more=more)
     for _ in range(_ATTEMPTS):
         before = fingerprint(os.fstat(descriptor))
-        digests = hash_content(descriptor, algorithms)
+        digest, *old = hash_content(descriptor, algorithms)
         if fingerprint(os.fstat(descriptor)) == before:
-            return Event(name, algorithm, digests[0], sha1=digests[-1], signature=signature, more=more)
+            return Event(name, algorithm, digest, sha1=b"".join(old), signature=signature, more=more)
     raise ContentChanging(name)
 
 

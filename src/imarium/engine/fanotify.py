@@ -6,7 +6,9 @@ See fanotify(7). What it takes: Linux with CONFIG_FANOTIFY_ACCESS_PERMISSIONS, a
 import ctypes
 import os
 import struct
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -64,6 +66,7 @@ class FanotifyGroup:
 
     def __init__(self) -> None:
         """Raises MissingComponent where there is no fanotify, or no permission for it."""
+        self._answering = threading.Lock()
         flags = _CLOEXEC | _NONBLOCK | _CLASS_CONTENT | _UNLIMITED_QUEUE | _UNLIMITED_MARKS | _REPORT_TID
         files = os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | getattr(os, "O_LARGEFILE", 0)
         self.descriptor = _libc.fanotify_init(flags, files)
@@ -93,17 +96,18 @@ class FanotifyGroup:
         return list(_events(data))
 
     def allow(self, descriptor: int) -> None:
-        """Let the task that waits for this event's file go on. Does nothing where it has been killed meanwhile."""
-        try:
-            os.write(self.descriptor, _RESPONSE.pack(descriptor, _ALLOW))
-        except FileNotFoundError:
-            return
+        """Let the task that waits for this event's file go on. Nothing, if it was killed or the group was closed."""
+        with self._answering:
+            if self.descriptor >= 0:
+                with suppress(FileNotFoundError):
+                    os.write(self.descriptor, _RESPONSE.pack(descriptor, _ALLOW))
 
     def close(self) -> None:
-        """Let everybody go on and get no more events."""
-        if self.descriptor >= 0:
-            descriptor, self.descriptor = self.descriptor, -1
-            os.close(descriptor)
+        """Let everybody go on and get no more events. Nobody should be reading."""
+        with self._answering:
+            if self.descriptor >= 0:
+                descriptor, self.descriptor = self.descriptor, -1
+                os.close(descriptor)
 
 
 def _events(data: bytes) -> Iterator[RawEvent]:

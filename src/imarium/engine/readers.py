@@ -35,7 +35,10 @@ class RecentReaders:
     def reading(self, device: int, inode: int, task: int) -> Iterator[None]:
         """Within the block, and for a moment after it, the task counts as a reader of the file."""
         reader = _Reader(device, inode, task)
+        now = time.monotonic()
         with self._lock:
+            while self._readers and self._readers[0].until < now:
+                self._readers.popleft()
             self._readers.append(reader)
         try:
             yield

@@ -129,6 +129,7 @@ class Watch:
         self._count = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         """Raises MissingComponent where fanotify is not there or not permitted. Then nothing is watched."""
@@ -146,27 +147,22 @@ class Watch:
     def __exit__(self, *_error: object) -> None:
         """Let everybody go and watch no more. What is being measured is finished, unless it hangs."""
         self._stopping.set()
+        deadline = time.monotonic() + self.options.deadline
+        for thread in self._threads[:1]:  # the one that takes events
+            thread.join(4 * _TICK)
         if self._group is not None:
             self._group.close()
-        for _ in range(self.options.workers):
+        for _ in self._workers:
             self._work.put(None)
-        deadline = time.monotonic() + self.options.deadline
-        for thread in self._threads:
+        for thread in (*self._threads, *self._workers):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._guardian.__exit__()
 
     def _start(self, group: FanotifyGroup) -> None:
         vars(subprocess)["_USE_VFORK"] = False  # a child that waits for us must not keep our threads from running
-        jobs = [
-            ("take", lambda: self._take(group)),
-            ("clock", lambda: self._watch_clock(group)),
-            ("tell", self._tell_problems),
-            *(("measure", lambda: self._measure(group)) for _ in range(self.options.workers)),
-        ]
-        for name, job in jobs:
-            thread = threading.Thread(target=job, name=f"imarium-watch-{name}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._workers = [_thread("measure", self._measure, group) for _ in range(self.options.workers)]
+        self._threads = [_thread("take", self._take, group)]
+        self._threads += [_thread("clock", self._watch_clock, group), _thread("tell", self._tell_problems)]
 
     def _take(self, group: FanotifyGroup) -> None:
         """Take events. Whatever waits is answered, or has a deadline."""
@@ -206,9 +202,13 @@ class Watch:
 
     def _measure(self, group: FanotifyGroup) -> None:
         while (pending := self._work.get()) is not None:
+            done = False
             try:
                 self._handle(pending.event)
+                done = True
             finally:
+                if not done:
+                    self._problem(ProblemKind.FAILED, _name(pending.event.descriptor), pending.event.task, "broke off")
                 self._finish(group, pending)
                 with self._count:
                     self._open -= 1
@@ -225,9 +225,13 @@ class Watch:
             self._problem(ProblemKind.FAILED, _name(event.descriptor), event.task, str(error))
 
     def _watch_clock(self, group: FanotifyGroup) -> None:
-        """Let go what has waited too long, and then say so."""
+        """Let go what has waited too long, and then say so. Without the thread that takes events all is lost."""
         while not self._stopping.wait(min(_TICK, self.options.deadline / 4)):
-            self._guardian.alive()
+            if self._threads[0].is_alive():
+                self._guardian.alive()
+            self._workers = [
+                worker if worker.is_alive() else _thread("measure", self._measure, group) for worker in self._workers
+            ]
             now = time.monotonic()
             while self._waiting and (self._waiting[0].done or self._waiting[0].deadline <= now):
                 pending = self._waiting.popleft()
@@ -239,9 +243,6 @@ class Watch:
     def _finish(self, group: FanotifyGroup, pending: _Pending) -> None:
         try:
             pending.answer(group)
-        except OSError:
-            if not self._stopping.is_set():
-                raise
         finally:
             os.close(pending.event.descriptor)
 
@@ -260,6 +261,12 @@ class Watch:
                 continue
             if problem is not None:
                 self._tell(problem)
+
+
+def _thread(name: str, job: Callable[..., None], *arguments: object) -> threading.Thread:
+    thread = threading.Thread(target=job, args=arguments, name=f"imarium-watch-{name}", daemon=True)
+    thread.start()
+    return thread
 
 
 def _name(descriptor: int) -> bytes:

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imarium.engine import MeasurementQueue, PolicyBusy, PolicyFile, PolicyRefused, PolicyUpdate
 from imarium.fuse import CAP_SYS_ADMIN, Caller, Handle, TreeError
@@ -11,7 +11,7 @@ from imarium.hashes import HashAlgorithm
 from imarium.securityfs.tree.commands import command_current, command_staged
 from imarium.securityfs.tree.listing import Encode, Listing
 from imarium.securityfs.tree.lock import ListLock
-from imarium.securityfs.tree.seqfile import SeqFile
+from imarium.securityfs.tree.seqfile import Marks, SeqFile
 
 __all__ = ["Counter", "ListFile", "PolicyNode"]
 
@@ -58,6 +58,7 @@ class ListFile:
     encode: Encode
     staged: bool
     lock: ListLock | None
+    marks: Marks = field(default_factory=Marks)
     has_end: bool = False
 
     def open(self, flags: int, caller: Caller) -> Handle:
@@ -74,7 +75,8 @@ class _ListHandle:
     def __init__(self, file: ListFile, write: bool) -> None:
         self._file = file
         self._write = write
-        self._records = SeqFile(Listing(file.queue, file.bank, file.encode, staged=file.staged).now)
+        listing = Listing(file.queue, file.bank, file.encode, staged=file.staged)
+        self._records = SeqFile(listing.now, file.marks)
 
     def read(self, offset: int, size: int) -> bytes:
         return self._records.read(offset, size)

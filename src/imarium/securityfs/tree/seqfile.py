@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["PAGE", "Records", "SeqFile"]
+__all__ = ["PAGE", "Marks", "Records", "SeqFile"]
 
 PAGE = 4096
 _MARK = 1024
@@ -26,23 +26,55 @@ class Records(Protocol):
         """The record in full, or None behind the last."""
 
 
-class SeqFile:
-    """One open file's place in its records. ``records`` is called for each read."""
+class Marks:
+    """Where some records begin, so that not everybody who goes back or far begins at the start."""
 
-    def __init__(self, records: Callable[[], Records]) -> None:
+    def __init__(self) -> None:
+        self._version: object = None
+        self._indexes = [0]
+        self._places = [0]
+
+    def hold(self, version: object) -> None:
+        """Forget them all if the records are others now."""
+        if version != self._version:
+            self._version, self._indexes, self._places = version, [0], [0]
+
+    def note(self, index: int, place: int) -> None:
+        """A record begins at ``place``."""
+        if index >= self._indexes[-1] + _MARK:
+            self._indexes.append(index)
+            self._places.append(place)
+
+    def before(self, place: int) -> tuple[int, int]:
+        """The index and place of a record that begins not behind ``place``."""
+        found = bisect_right(self._places, place) - 1
+        return self._indexes[found], self._places[found]
+
+
+class SeqFile:
+    """One open file's place in its records. It is straight where that is the place its position says.
+
+    ``records`` is called for each read. Those who read the same records in the same form may share ``marks``.
+    """
+
+    def __init__(self, records: Callable[[], Records], marks: Marks | None = None) -> None:
         self._records = records
         self._room = PAGE
         self._position = 0
         self._index = 0
         self._left = b""
-        self._marks = _Marks()
+        self._marks = marks or Marks()
+        self._version: object = None
+        self._straight = True
 
     def read(self, position: int, size: int) -> bytes:
         """At most ``size`` bytes from ``position``, which need not be where the last read ended."""
         records = self._records()
         self._marks.hold(records.version)
+        if records.version != self._version:
+            self._version, self._straight = records.version, False
         if position == 0:
-            self._index, self._left = 0, b""
+            self._index, self._left, self._straight = 0, b"", True
         if position != self._position:
             self._traverse(records, position)
         taken, self._left = self._left[:size], self._left[size:]
@@ -65,7 +97,8 @@ class SeqFile:
             if count >= wanted:
                 break
             record = records(self._index)
-        self._marks.note(self._index, position + count)
+        if self._straight:
+            self._marks.note(self._index, position + count)
         content = b"".join(page)
         self._left = content[wanted:]
         return content[:wanted]
@@ -82,32 +115,8 @@ class SeqFile:
                 self._left = record[position - start :]
             start = end
             self._marks.note(self._index, end)
+        self._straight = start >= position
 
     def _make_room(self, record: bytes) -> None:
         while len(record) >= self._room:
             self._room *= 2
-
-
-class _Marks:
-    """Where some records begin, so that going back does not begin at the start."""
-
-    def __init__(self) -> None:
-        self._version: object = None
-        self._indexes = [0]
-        self._places = [0]
-
-    def hold(self, version: object) -> None:
-        """Forget them all if the records are others now."""
-        if version != self._version:
-            self._version, self._indexes, self._places = version, [0], [0]
-
-    def note(self, index: int, place: int) -> None:
-        """A record begins at ``place``."""
-        if index >= self._indexes[-1] + _MARK:
-            self._indexes.append(index)
-            self._places.append(place)
-
-    def before(self, place: int) -> tuple[int, int]:
-        """The index and place of a record that begins not behind ``place``."""
-        found = bisect_right(self._places, place) - 1
-        return self._indexes[found], self._places[found]
