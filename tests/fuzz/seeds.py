@@ -80,8 +80,11 @@ def _journal(state: object) -> list[bytes]:
     """A journal's lines, whose sums the fuzzer makes."""
     line = {"event": "kept", "at": "now", "boot_id": "boot", "records": 3, "bytes": 300, "base": 0, "next_base": 300}
     kept = {**line, "state": state, "registers": [10], "tail": "0" * 32, "detail": "why"}
-    others = ("intent", "deleted", "followed", "cut", "gap", "refused")
-    return [_json(kept) + b"\n", *(_json(line | {"event": event}) + b"\n" for event in others)]
+    machine = {"boot_id": "boot", "name": "0" * 32, "product": "", "reset_count": 1, "restart_count": 0, "clock": 9}
+    special = [{"event": "machine", "machine": machine, "clock": 9}, {"event": "gap", "missing": 7}]
+    others = ("intent", "deleted", "followed", "carried", "cut", "gap", "counted", "snapshot", "removed", "refused")
+    lines = [kept, *(line | members for members in special), *(line | {"event": event} for event in others)]
+    return [_json(members) + b"\n" for members in lines]
 
 
 def _index() -> bytes:

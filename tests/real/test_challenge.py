@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.real.conftest import Swtpm, start_swtpm, stop_swtpm
 from tests.real.measured import MIXED, Measured
 from tests.unit.builders import binary
 from tests.unit.cca_builders import NOW, certificate
 
 from imarium.errors import DeviceError, MalformedInput, UsageError
 from imarium.formats.tpm import Public, SignatureScheme, parse_public
-from imarium.rot import EndorsementKey, EndorsementKind, KeyKind, Tpm
+from imarium.rot import EndorsementKey, EndorsementKind, KeyKind, Tpm, load_key
 from imarium.verifier import CertifiedKey, check_endorsement, make_challenge
 from imarium.verifier.signatures import verification_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.real.conftest import Swtpm
 
 INDEX = {EndorsementKind.RSA_2048: "0x1c00002", EndorsementKind.ECC_P256: "0x1c0000a"}
 MAKER = ec.generate_private_key(ec.SECP384R1())
@@ -41,9 +41,10 @@ class Only:
         return self._key
 
 
-def certified(public: Public, key: object = MAKER) -> bytes:
+def certified(public: Public, key: object = MAKER, purpose: str = "2.23.133.8.1") -> bytes:
     name = x509.SubjectAlternativeName([x509.DirectoryName(x509.Name([]))])
-    return certificate(Only(public), "An endorsement key", key, "A TPM maker", critical=(name,))
+    use = x509.ExtendedKeyUsage([x509.ObjectIdentifier(purpose)])
+    return certificate(Only(public), "An endorsement key", key, "A TPM maker", critical=(name,), extensions=(use,))
 
 
 def chain(leaf: bytes, root: bytes = ROOT) -> CertifiedKey:
@@ -96,6 +97,8 @@ def test_a_certificate_is_of_its_key_and_of_a_trusted_maker(shared_swtpm: Swtpm)
         forged = certified(key, stranger)
         assert [r.code for r in check_endorsement(key, chain(forged))] == ["ek_certificate_invalid"]
         assert [r.code for r in check_endorsement(key, chain(b""))] == ["ek_certificate_invalid"]
+        server = certified(key, purpose="1.3.6.1.5.5.7.3.1")
+        assert [r.code for r in check_endorsement(key, chain(server))] == ["ek_certificate_invalid"]
 
 
 def imarium(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -163,6 +166,47 @@ def test_a_machine_is_enrolled_by_its_makers_certificate(swtpm: Swtpm, tmp_path:
     refused = imarium("attest", "--challenge", tmp_path / "challenge", *other, *common, status=4)
     assert "another TPM or another key" in refused.stderr
     assert not (tmp_path / "no").exists()
+
+
+@pytest.fixture
+def manufactured(tmp_path: Path) -> Iterator[Swtpm]:
+    """A TPM as it leaves its maker: swtpm_setup makes its endorsement keys, and swtpm_localca certifies them."""
+    program = shutil.which("swtpm_setup")
+    assert program is not None, "swtpm_setup is missing: apt install swtpm-tools"
+    place = tmp_path / "maker"
+    (place / "state").mkdir(parents=True)
+    (place / "localca.conf").write_text(
+        f"statedir = {place}\nsigningkey = {place}/key.pem\n"
+        f"issuercert = {place}/issuer.pem\ncertserial = {place}/serial\n"
+    )
+    (place / "localca.options").write_text("--platform-manufacturer Some\n--platform-version 1\n--platform-model One\n")
+    (place / "setup.conf").write_text(
+        f"create_certs_tool = {shutil.which('swtpm_localca')}\n"
+        f"create_certs_tool_config = {place}/localca.conf\ncreate_certs_tool_options = {place}/localca.options\n"
+    )
+    command = [program, "--tpm2", "--tpmstate", str(place / "state"), "--create-ek-cert", "--runas", "root"]
+    done = subprocess.run(
+        [*command, "--config", str(place / "setup.conf")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    process, running = start_swtpm(place / "state")
+    try:
+        yield running
+    finally:
+        stop_swtpm(process)
+
+
+def test_a_manufactured_tpm_is_challenged_by_its_certificate(manufactured: Swtpm, tmp_path: Path) -> None:
+    maker = tmp_path / "maker"
+    imarium("rot", "ak", tmp_path / "ak", "--tcti", manufactured.tcti)
+    imarium("rot", "ek", "--key", "rsa", "-o", tmp_path / "ek", "--tcti", manufactured.tcti)
+    keys = ("--ak", tmp_path / "ak" / "ak.pub", "--ek", tmp_path / "ek" / "ek.pub", "-o", tmp_path / "challenge")
+    chain = ("--ek-certificate", tmp_path / "ek" / "ek.crt", "--ek-root", maker / "swtpm-localca-rootca-cert.pem")
+    assert "is not signed by" in imarium("challenge", *keys, *chain, status=1).stderr
+    asked = imarium("challenge", *keys, *chain, "--ek-issuer", maker / "issuer.pem", "--json")
+    nonce = bytes.fromhex(json.loads(asked.stdout)["nonce"])
+    with Tpm(manufactured.tcti, load_key(tmp_path / "ak")) as tpm:
+        assert tpm.open_challenge((tmp_path / "challenge").read_bytes()) == nonce
 
 
 def certified_as_stored(path: Path) -> bytes:

@@ -148,6 +148,34 @@ def test_a_list_in_a_tds_rtmr_2_column_2(td: Machine) -> None:
     assert td.verify(td.path / "evidence", *tdx_trust(td), "--column", "2=3").status == 1
 
 
+@pytest.fixture
+def engine(td: Machine) -> Iterator[Machine]:
+    """An engine that anchors its list in the TD, its files mounted where the machine's list files are."""
+    assert Path("/dev/fuse").exists(), "there is no /dev/fuse: modprobe fuse"
+    mount = td.path / "lists"
+    mount.mkdir()
+    command = [sys.executable, "-m", "imarium", "engine", "--state", str(td.path / "engine"), "--mount", str(mount)]
+    process = subprocess.Popen([*command, "--rot", td.rot], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("mounted at")
+        yield td
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_an_engines_list_in_a_td_is_of_column_2(engine: Machine) -> None:
+    """The driver's boot_aggregate and extends, its quote, and the column of its default register."""
+    measured = imarium("engine", "--state", engine.path / "engine", "--measure", "/bin/true", "--once")
+    assert measured.status == 0, measured.error
+    text = (engine.path / "lists" / "ascii_runtime_measurements").read_text().splitlines()
+    assert [line.split()[0] for line in text] == ["2"] * len(text)
+    assert len(text) >= 3
+    done = engine.verify(engine.attest(), *tdx_trust(engine))
+    assert (done.status, done.document["covered"], done.document["boot_aggregate"]) == (0, len(text), "compared")
+
+
 def test_a_list_behind_what_firmware_extended(td: Machine) -> None:
     """Firmware and boot loader extend RTMR 0 to 2 and log it; the list goes on from where they ended."""
     events = {0: b"firmware", 1: b"loader", 2: b"kernel"}

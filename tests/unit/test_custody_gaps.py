@@ -34,7 +34,7 @@ class Host:
         self.kernel.boot()
         self.store = path / "store"
         self.tpm = tpm
-        self.machine = Machine("first", "one", 5, 0, 1000)
+        self.machine = Machine("first", reset_count=5)
         self.sightings = Sightings()
 
     def keep(self, method: Method = "prompt") -> KeepResult:
@@ -129,7 +129,7 @@ def test_a_gap_is_reported_once_and_the_log_behind_it_goes_on(host: Host) -> Non
     assert (result.gap, result.log, result.freed_records) == (None, 1, 0)
     assert (host.names(0), host.names(1)) == (["boot_aggregate"], ["x", "y"])
     host.kernel.boot()
-    host.machine = Machine("second", "one", 6, 0, 10)
+    host.machine = Machine("second", reset_count=6)
     result = host.keep()
     assert (result.log, result.freed_records, result.verdict != "refused") == (2, 1, True)
 

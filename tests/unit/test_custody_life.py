@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.unit.custody_files import FileKernel
 from tests.unit.custody_kernel import LAYOUT, Kernel, records
 
-FIRST = Machine("first", "one", 5, 0, 1000)
+FIRST = Machine("first", "one", "box", 5, 0, 1000)
 
 
 class Host:
@@ -90,8 +90,9 @@ def host(tmp_path: Path) -> Host:
         (replace(FIRST, boot_id="second", reset_count=6, clock=10), "reboot", True, False),
         (replace(FIRST, clock=999), "rewound", None, True),
         (replace(FIRST, boot_id="second", reset_count=4), "rewound", None, True),
-        (replace(FIRST, identity="two"), "moved", None, True),
-        (replace(FIRST, identity=""), "same", False, False),
+        (replace(FIRST, name="two"), "moved", None, True),
+        (replace(FIRST, product="other box"), "moved", None, True),
+        (replace(FIRST, name="", product=""), "same", False, False),
         (Machine("first", "one"), "same", False, False),
         (Machine("second", "one"), "other kernel", None, False),
     ],
@@ -156,7 +157,7 @@ def test_the_registers_go_before_the_reset_count(tmp_path: Path) -> None:
     ("machine", "said"),
     [
         (replace(FIRST, clock=400), "the TPM's clock went back from 1000 to 400 ms: a snapshot was restored"),
-        (replace(FIRST, identity="two", boot_id="second"), "another machine: a clone"),
+        (replace(FIRST, product="other box", boot_id="second"), "another machine: a clone"),
     ],
 )
 def test_a_snapshot_and_a_clone_are_reported(tmp_path: Path, machine: Machine, said: str) -> None:
@@ -185,8 +186,12 @@ def test_the_machine_is_noted_once(host: Host) -> None:
         host.kernel.measure(str(number))
         host.machine = replace(FIRST, clock=1000 + number)
         host.keep()
+    for unread in (replace(FIRST, clock=1003, reset_count=None, restart_count=None), Machine("first", clock=1004)):
+        host.kernel.measure("x")
+        host.machine = unread
+        host.keep()
     assert len(host.machines()) == 1
-    assert host.log().machine[0] == host.machine
+    assert host.log().machine[0] == replace(FIRST, clock=1004)
 
 
 def test_a_machine_goes_round_as_a_document() -> None:
@@ -195,7 +200,7 @@ def test_a_machine_goes_round_as_a_document() -> None:
     unfit: list[object] = [
         [],
         {},
-        {"boot_id": "x", "identity": 1},
+        {"boot_id": "x", "name": 1, "product": ""},
         FIRST.to_document() | {"clock": -1},
         {"boot_id": "x"},
     ]

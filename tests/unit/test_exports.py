@@ -125,6 +125,7 @@ EXPORTS = {
         "find_template",
         "list_layout",
         "parse_rule",
+        "regular_files",
     },
     "imarium.formats": {
         "BUILTIN_TEMPLATES",
@@ -339,6 +340,7 @@ EXPORTS = {
         "Choice",
         "CountsUpdates",
         "HasCaveat",
+        "HasColumn",
         "HasProcesses",
         "HasUnknownBanks",
         "Driver",

@@ -27,6 +27,7 @@ from imarium.engine import (
     Verb,
     builtin_policy,
     parse_rule,
+    regular_files,
 )
 from imarium.engine.collect import ContentChanging, collect
 from imarium.engine.content import hash_content, settled
@@ -256,6 +257,18 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing", tmp_path / "fifo", Path("/dev/null")):
         with pytest.raises(MissingComponent, match="cannot measure"):
             measured.files.measure(path)
+
+
+def test_all_files_of_a_directory(tmp_path: Path) -> None:
+    for name in ("b", "a", "sub/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "dangling").symlink_to("missing")
+    os.mkfifo(tmp_path / "fifo")
+    assert list(regular_files(tmp_path)) == [tmp_path / name for name in ("a", "b", "sub/c")]
+    assert list(regular_files(tmp_path / "a")) == [tmp_path / "a"]
+    assert list(regular_files(tmp_path / "missing")) == [tmp_path / "missing"]
 
 
 def test_a_file_that_never_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

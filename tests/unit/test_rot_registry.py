@@ -12,15 +12,28 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from imarium.engine import Engine
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.software import SOFTWARE_QUOTE_TYPE
 from imarium.hashes import SHA256, SHA384, HashAlgorithm
 from imarium.registers import Access, ForeignExtend, MemoryRegisters, Register, RegisterReadOnly
-from imarium.rot import Driver, RootOfTrust, RootRegisters, choose_root, drivers, open_register, open_root
+from imarium.rot import (
+    Driver,
+    HasColumn,
+    RootOfTrust,
+    RootRegisters,
+    TpmRoot,
+    choose_root,
+    drivers,
+    open_register,
+    open_root,
+)
+from imarium.rot.cca import CcaRoot, VirtCcaRoot
 from imarium.rot.options import split_options
 from imarium.rot.register_root import RegisterRoot
 from imarium.rot.registry import BUILTIN
 from imarium.rot.software import SoftwareRoot
+from imarium.rot.tdx import TdxRoot
 
 AGILE = [Register("r0", bank.size, bank, Access.RTMR | Access.W) for bank in (SHA256, SHA384)]
 
@@ -210,3 +223,39 @@ def test_registers_of_a_root_are_extended_one_by_one() -> None:
             registers.store(mrtd, bytes(48))
     with Twice() as root, pytest.raises(ForeignExtend):
         RootRegisters(root).extend(register, bytes(48))
+
+
+@pytest.mark.parametrize(
+    ("root", "column"),
+    [
+        (TdxRoot(MemoryRegisters()), 2),
+        (TdxRoot(MemoryRegisters(), "rtmr0"), 0),
+        (TdxRoot(MemoryRegisters(), "mrtd"), None),
+        (CcaRoot(MemoryRegisters()), 1),
+        (VirtCcaRoot(MemoryRegisters(), "rem3"), 4),
+        (CcaRoot(MemoryRegisters(), "rtmr1"), None),
+    ],
+)
+def test_a_guests_default_register_has_a_column(root: HasColumn, column: int | None) -> None:
+    assert isinstance(root, HasColumn)
+    assert root.column() == column
+
+
+def test_an_engines_records_are_of_the_column_that_all_roots_share(tmp_path: Path) -> None:
+    td, other, realm = TdxRoot(MemoryRegisters()), TdxRoot(MemoryRegisters(), "rtmr3"), CcaRoot(MemoryRegisters())
+    cases: list[tuple[list[RootOfTrust], int]] = [
+        ([], 10),
+        ([td], 2),
+        ([td, TdxRoot(MemoryRegisters())], 2),
+        ([TdxRoot(MemoryRegisters(), "rtmr0")], 0),
+        ([td, other], 10),
+        ([td, SoftwareRoot()], 10),
+        ([realm], 1),
+    ]
+    for roots, column in cases:
+        assert Engine(tmp_path / "engine", roots=roots)._column == column
+
+
+def test_roots_without_columns() -> None:
+    assert not isinstance(SoftwareRoot(), HasColumn)
+    assert not isinstance(TpmRoot(), HasColumn)

@@ -9,7 +9,7 @@ from imarium import durable, hashes
 from imarium.cli.engine_control import show_status, stop_engine, suspend_engine
 from imarium.cli.engine_run import EngineRun, run_engine
 from imarium.cli.options import Json
-from imarium.engine import EngineOptions
+from imarium.engine import EngineOptions, regular_files
 from imarium.errors import UsageError
 
 __all__ = ["engine"]
@@ -51,7 +51,10 @@ Exempt = Annotated[
     typer.Option(metavar="PID", help="Do not watch this process, which measuring itself needs; may be repeated."),
 ]
 Measured = Annotated[
-    list[Path] | None, typer.Option("--measure", metavar="PATH", help="Measure this file now; may be repeated.")
+    list[Path] | None,
+    typer.Option(
+        "--measure", metavar="PATH", help="Measure this file, or all in this directory, now; may be repeated."
+    ),
 ]
 TemplateName = Annotated[
     str, typer.Option("--template", metavar="NAME", help="A built-in template, or fields such as d-ng|n-ng.")
@@ -150,7 +153,7 @@ def engine(
             watch=tuple(watch or ()),
             deadline=deadline,
             exempt=tuple(exempt or ()),
-            measure=tuple(measure or ()),
+            measure=tuple(file for path in measure or () for file in regular_files(path)),
             restore=restore,
             once=once or not (mount or watch),
             json=json,

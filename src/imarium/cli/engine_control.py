@@ -9,6 +9,9 @@ from imarium.engine import ask
 
 __all__ = ["is_running", "measure_there", "show_status", "stop_engine", "suspend_engine"]
 
+_AT_ONCE = 200
+"""Files named in one request, which has a largest size."""
+
 
 def is_running(directory: Path) -> bool:
     """Whether an engine answers there."""
@@ -35,12 +38,16 @@ def stop_engine(directory: Path, *, json: bool) -> int:
 
 def measure_there(directory: Path, paths: Sequence[Path], *, json: bool) -> int:
     """Have it measure files, and print what came of each."""
-    done: Mapping[str, Any] = ask(directory, {"command": "measure", "paths": [str(path.absolute()) for path in paths]})
+    files: list[Mapping[str, Any]] = []
+    names = [str(path.absolute()) for path in paths]
+    for first in range(0, len(names), _AT_ONCE):
+        done: Mapping[str, Any] = ask(directory, {"command": "measure", "paths": names[first : first + _AT_ONCE]})
+        files += done["files"]
     if json:
-        emit_json(done)
+        emit_json({"files": files})
         return 0
     out = console()
-    for each in done["files"]:
+    for each in files:
         out.print(f"{each['path']}: {'recorded' if each['recorded'] else 'not recorded: known, or not to be measured'}")
     return 0
 

@@ -24,13 +24,15 @@ machine, so a clone, or a store that was moved."""
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine and its life. ``identity`` is a digest of what names the machine, empty where nothing does.
+    """A machine and its life. ``name`` and ``product`` are digests of the machine id and of the product's number.
 
-    The counts and the clock, in milliseconds, are the TPM's (TPMS_CLOCK_INFO); None where it cannot be asked.
+    They are empty where they cannot be read, as the product's can by root only. The counts and the clock, in
+    milliseconds, are the TPM's (TPMS_CLOCK_INFO); None where it cannot be asked.
     """
 
     boot_id: str
-    identity: str = ""
+    name: str = ""
+    product: str = ""
     reset_count: int | None = None
     restart_count: int | None = None
     clock: int | None = None
@@ -39,20 +41,35 @@ class Machine:
         """The machine as a JSON document."""
         numbers = {"reset_count": self.reset_count, "restart_count": self.restart_count, "clock": self.clock}
         known = {name: number for name, number in numbers.items() if number is not None}
-        return {"boot_id": self.boot_id, "identity": self.identity, **known}
+        return {"boot_id": self.boot_id, "name": self.name, "product": self.product, **known}
+
+    def says_more_than(self, other: "Machine") -> bool:
+        """Whether it says what the other does not: a clock apart, which is never the same."""
+        return any(said and said != was for said, was in zip(self._names, other._names, strict=True)) or any(
+            said is not None and said != was for said, was in zip(self._counts, other._counts, strict=True)
+        )
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.boot_id, self.name, self.product
+
+    @property
+    def _counts(self) -> tuple[int | None, ...]:
+        return self.reset_count, self.restart_count
 
     @classmethod
     def from_document(cls, document: object) -> "Machine":
         """Raises MalformedInput."""
         if not isinstance(document, Mapping):
             raise _malformed("an object", document)
-        texts = [document.get(name) for name in ("boot_id", "identity")]
+        texts = [document.get(name) for name in ("boot_id", "name", "product")]
         numbers = [document.get(name) for name in ("reset_count", "restart_count", "clock")]
         if not all(isinstance(text, str) for text in texts):
-            raise _malformed("a boot id and an identity", texts)
+            raise _malformed("a boot id and names", texts)
         if not all(number is None or (type(number) is int and number >= 0) for number in numbers):
             raise _malformed("counts and a clock", numbers)
-        return cls(str(texts[0]), str(texts[1]), *numbers)
+        boot_id, name, product = map(str, texts)
+        return cls(boot_id, name, product, *numbers)
 
 
 ReadMachine = Callable[[], Machine]
@@ -85,7 +102,7 @@ def judge(before: Machine | None, after: Machine, *, before_at: str = "", after_
 def _judge(before: Machine | None, after: Machine) -> Judgement:
     if before is None:
         return Judgement("first", "nothing is known of the time before", None)
-    if before.identity and after.identity and before.identity != after.identity:
+    if any(was and now and was != now for was, now in ((before.name, after.name), (before.product, after.product))):
         return Judgement("moved", "this is another machine: a clone, or the store was moved to it", None, True)
     if before.reset_count is None or after.reset_count is None:
         if before.boot_id == after.boot_id:

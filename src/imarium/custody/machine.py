@@ -20,8 +20,8 @@ __all__ = ["boot_id", "machine_of", "named_registers", "read_machine", "register
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TPM = Path("/sys/class/tpm/tpm0")
 TPM_PCRS = 24
-_NAMES = (Path("/sys/class/dmi/id/product_uuid"), Path("/etc/machine-id"))
-_IDENTITY = 32
+_NAMES = (Path("/etc/machine-id"), Path("/sys/class/dmi/id/product_uuid"))
+_DIGITS = 32
 
 
 def boot_id(path: Path = BOOT_ID) -> str:
@@ -32,12 +32,11 @@ def boot_id(path: Path = BOOT_ID) -> str:
 
 def read_machine() -> Machine:
     """What tells this life of this machine from another, as far as it can be read."""
-    names = [found for place in _NAMES if (found := _text(place))]
-    identity = SHA256.digest(b"\n".join(names)).hex()[:_IDENTITY] if names else ""
+    name, product = map(_digest_of, _NAMES)
     clock = read_clock()
     if clock is None:
-        return Machine(boot_id(), identity)
-    return Machine(boot_id(), identity, clock.reset_count, clock.restart_count, clock.clock)
+        return Machine(boot_id(), name, product)
+    return Machine(boot_id(), name, product, clock.reset_count, clock.restart_count, clock.clock)
 
 
 def machine_of(directory: Path) -> ReadMachine | None:
@@ -49,12 +48,14 @@ def _is_own(directory: Path) -> bool:
     return any(place.exists() and directory.resolve() == place.resolve() for place in DIRECTORIES)
 
 
-def _text(path: Path) -> bytes:
+def _digest_of(path: Path) -> str:
+    """A digest of a short file's text; empty if it has none or cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(256).strip()
+            text = file.read(256).strip()
     except OSError:
-        return b""
+        return ""
+    return SHA256.digest(text).hex()[:_DIGITS] if text else ""
 
 
 def registers_of(directory: Path, tcti: str | None = None) -> ReadRegisters:

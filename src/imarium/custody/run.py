@@ -134,11 +134,7 @@ class Run:
             log = found.log
             log.clock = known.machine.clock
             noted = log.machine_noted
-            if (
-                known.judgement.notable
-                or noted is None
-                or replace(noted, clock=None) != replace(known.machine, clock=None)
-            ):
+            if known.judgement.notable or noted is None or known.machine.says_more_than(noted):
                 reason = f"{known.judgement.reason}; {found.verdict}: {found.reason}"
                 log.note(Event.MACHINE, self._boot_id, base=log.base, detail=reason, machine=known.machine)
             return Progress(log, found.state, found.registers)

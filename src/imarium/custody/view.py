@@ -8,6 +8,7 @@ the last look saw stands: it is a beginning of what the next one sees.
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from imarium.custody.log import Log
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.source import Lists, Source, read_all
 from imarium.custody.store import Store
+from imarium.errors import MissingComponent
 from imarium.formats.records import ListLayout, RecordFramer
 from imarium.hashes import HashAlgorithm
 from imarium.securityfs import ListBusy
@@ -155,10 +157,18 @@ class View:
         return self._whole
 
     def _newest(self, store: Store) -> Log | None:
-        """The newest log as it is now; of one that is known, only what was written since is read."""
+        """The newest log as it is now; of one that is known, only what was written since is read.
+
+        It is kept open if it may be written to: a policy that measures what is opened then measures it once, and not
+        after each drain.
+        """
         if self._log is not None and self._log.number == max(store.numbers, default=None):
             return self._log.refreshed()
-        return store.newest()
+        log = store.newest()
+        if log is not None:
+            with suppress(MissingComponent):
+                log.keep_open()
+        return log
 
     def _has_grown(self, whole: WholeList, lists: Lists) -> bool:
         """Whether the kernel has what it had and perhaps more, which ``whole`` then has too."""

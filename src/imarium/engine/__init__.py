@@ -5,6 +5,7 @@ from imarium.engine.control import CONTROL, Answer, ask, serving
 from imarium.engine.engine import START_STATE, Engine, EngineOptions, EngineStatus
 from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
 from imarium.engine.file_measurer import FileMeasurer
+from imarium.engine.file_tree import regular_files
 from imarium.engine.hooks import Access, Hook
 from imarium.engine.measurement import Measurement, list_layout
 from imarium.engine.policy import BUILTIN_POLICIES, Action, Policy, builtin_policy
@@ -61,5 +62,6 @@ __all__ = [
     "find_template",
     "list_layout",
     "parse_rule",
+    "regular_files",
     "serving",
 ]

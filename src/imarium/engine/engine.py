@@ -30,9 +30,9 @@ from imarium.engine.start import Start, hand_over, start
 from imarium.engine.template_data import Event, event_data, find_template
 from imarium.engine.watch import Problem, Watch, WatchOptions
 from imarium.errors import ImariumError, UsageError
-from imarium.formats import IMA_PCR, ByteOrder
+from imarium.formats import IMA_PCR, ByteOrder, PcrIndex
 from imarium.hashes import SHA256, HashAlgorithm
-from imarium.rot import RootOfTrust
+from imarium.rot import HasColumn, RootOfTrust
 
 __all__ = ["START_STATE", "Engine", "EngineOptions", "EngineStatus"]
 
@@ -101,6 +101,7 @@ class Engine:
         self.options = options or EngineOptions()
         self.directory = directory
         self._roots = tuple(roots)
+        self._column = _column(self._roots)
         self._restore = restore
         self._template = find_template(self.options.template)
         self._held = ExitStack()
@@ -143,7 +144,8 @@ class Engine:
         """
         found = find_template(action.template) if action.template else self._template
         data = event_data(found, event, self.options.byte_order)
-        return self.queue.add(Measurement(action.pcr, found, data, event.violation, self.options.byte_order))
+        register = self._column if action.pcr == IMA_PCR else action.pcr
+        return self.queue.add(Measurement(register, found, data, event.violation, self.options.byte_order))
 
     def measure_buffer(self, hook: Hook, name: bytes, data: bytes, about: bytes | None = None) -> bool:
         """Record data that is no file, if the policy says so; whether it was recorded.
@@ -331,3 +333,10 @@ def _own_subject() -> Subject:
     """Whose doing explicit calls are."""
     (uid, euid, suid), (gid, egid, sgid) = os.getresuid(), os.getresgid()
     return Subject(uid, euid, suid, gid, egid, sgid, may_setuid=euid == 0, may_setgid=euid == 0)
+
+
+def _column(roots: Sequence[RootOfTrust]) -> PcrIndex:
+    """The register of records whose rule names none: the one that every root of trust takes for its own, else 10."""
+    columns = {root.column() if isinstance(root, HasColumn) else None for root in roots}
+    alone = columns.pop() if len(columns) == 1 else None
+    return IMA_PCR if alone is None else alone

@@ -10,6 +10,7 @@ from imarium.rot.anchors import Anchor, Anchors, AnchorStatus, Extending
 from imarium.rot.protocol import (
     CountsUpdates,
     HasCaveat,
+    HasColumn,
     HasProcesses,
     HasUnknownBanks,
     KeyedQuotes,
@@ -38,6 +39,7 @@ __all__ = [
     "EndorsementKind",
     "Extending",
     "HasCaveat",
+    "HasColumn",
     "HasProcesses",
     "HasUnknownBanks",
     "KeyKind",

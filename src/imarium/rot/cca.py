@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from imarium.errors import DeviceError, UsageError
-from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, parse_cca_token
+from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, RemIndex, parse_cca_token, slot_of_rem
+from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
 from imarium.registers import Access, Provider, Register, RegisterReadOnly
 from imarium.rot.options import split_options
@@ -104,6 +105,11 @@ class CcaRoot(RegisterRoot):
     ) -> None:
         self._tokens = TokenRegisters(reports, device)
         super().__init__(self._tokens if provider is None else provider, default_register)
+
+    def column(self) -> PcrIndex | None:
+        """REM[n] is n + 1, the number of its slot."""
+        number = self._number("rem")
+        return None if number is None else PcrIndex(slot_of_rem(RemIndex(number)))
 
     def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
         """The RIM as it is. Raises UsageError for a bank that is not the realm's."""

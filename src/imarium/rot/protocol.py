@@ -19,6 +19,7 @@ from imarium.registers import Register
 __all__ = [
     "CountsUpdates",
     "HasCaveat",
+    "HasColumn",
     "HasProcesses",
     "HasUnknownBanks",
     "KeyedQuotes",
@@ -133,6 +134,14 @@ class HasCaveat(Protocol):
     @property
     def caveat(self) -> str:
         """What that is, in one line."""
+
+
+@runtime_checkable
+class HasColumn(Protocol):
+    """A root of trust that has no PCRs, and whose registers have numbers of their own in a list's register column."""
+
+    def column(self) -> PcrIndex | None:
+        """That of its default register; None where it has none."""
 
 
 @runtime_checkable

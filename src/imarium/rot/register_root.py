@@ -101,6 +101,11 @@ class RegisterRoot:
         del nonce, registers
         raise RefusedOperation(f"{self.name} has registers but no quote; use a driver for this kind of device")
 
+    def _number(self, prefix: str) -> int | None:
+        """The number that the default register has behind ``prefix`` in its name; None where it is not called so."""
+        name, number = self._default, self._default.removeprefix(prefix)
+        return int(number) if number != name and number.isascii() and number.isdigit() else None
+
     def _known(self) -> Mapping[str, Mapping[HashAlgorithm | None, Register]]:
         if self._found is None:
             raise UsageError(f"{self.name} is not open; call init first")

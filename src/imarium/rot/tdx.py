@@ -9,6 +9,7 @@ from pathlib import Path
 
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.eventlog import MAX_LOG_SIZE
+from imarium.formats.registers import PcrIndex
 from imarium.formats.tdx import REPORT_DATA_SIZE, RtmrIndex, parse_tdx_quote, tdx_boot_aggregate
 from imarium.hashes import SHA384, HashAlgorithm
 from imarium.registers import Provider
@@ -42,6 +43,11 @@ class TdxRoot(RegisterRoot):
         super().__init__(measurements(_PROVIDER) if provider is None else provider, default_register)
         self._reports = reports
         self._ccel = ccel
+
+    def column(self) -> PcrIndex | None:
+        """RTMR n is n, as in Intel's patches to the kernel."""
+        number = self._number("rtmr")
+        return None if number is None else PcrIndex(number)
 
     def init(self) -> None:
         """Look at the registers. Raises MissingComponent outside of a TD, or where its kernel does not show them."""

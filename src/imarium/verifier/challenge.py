@@ -30,6 +30,9 @@ __all__ = ["NONCE_SIZE", "Challenge", "check_endorsement", "is_endorsement_key",
 NONCE_SIZE = 32
 """The bytes of the nonce in a challenge."""
 
+_EK_PURPOSE = x509.ObjectIdentifier("2.23.133.8.1")
+"""tcg-kp-EKCertificate."""
+
 _IDENTITY = b"IDENTITY\0"
 _HASHES: dict[str, hashes.HashAlgorithm] = {
     "sha256": hashes.SHA256(),
@@ -65,6 +68,8 @@ def check_endorsement(ek: Public, certificate: CertifiedKey) -> tuple[Reason, ..
     """
     leaf, faults = open_chain(certificate, understood={x509.SubjectAlternativeName.oid})
     reasons = [Reason("ek_certificate_invalid", fault) for fault in faults]
+    if leaf is not None and not _for_endorsement(leaf):
+        reasons.append(Reason("ek_certificate_invalid", "the certificate is for something else than endorsement keys"))
     if leaf is not None and _der(leaf.public_key()) != _der(verification_key(ek)):
         reasons.append(Reason("ek_certificate_other", "the certificate is not of this endorsement key"))
     return tuple(reasons)
@@ -85,6 +90,15 @@ def make_challenge(ek: Public, ak: Public) -> Challenge:
     nonce = secrets.token_bytes(NONCE_SIZE)
     seed, secret = _share(verification_key(ek), digest)
     return Challenge(nonce, Credential(_protect(nonce, seed, ak.name, digest, cipher), secret).encode())
+
+
+def _for_endorsement(certificate: x509.Certificate) -> bool:
+    """Whether its purposes, if it names any, have that of an endorsement key (TCG EK Credential Profile)."""
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return _EK_PURPOSE in purposes
 
 
 def _share(ek: VerificationKey, digest: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
