@@ -149,6 +149,23 @@ async def waiter(path: Path, at: int, arrivals: list[float], ready: asyncio.Sema
     return int(fields[b"imarium-next"])
 
 
+async def crowd(path: Path, records: int, clients: int) -> tuple[list[float], int]:
+    """So many at once, each of whom reads 1,000 records from another one on: seconds for each, and bytes in all."""
+
+    async def one(first: int) -> tuple[float, int]:
+        begun = time.perf_counter()
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        wanted = b"from=%d&to=%d" % (first, first + 1000)
+        writer.write(b"GET /v1/logs/newest/records?%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % wanted)
+        size = len(await reader.read())
+        writer.close()
+        return time.perf_counter() - begun, size
+
+    places = (number * (records - 1000) // clients for number in range(clients))
+    found = await asyncio.gather(*map(one, places))
+    return [seconds for seconds, _ in found], sum(size for _, size in found)
+
+
 async def news(path: Path, log: Log, waiters: int, pid: int) -> tuple[list[float], float]:
     """Delivery times of new records to all who wait, over several rounds; and the service's processor time for each."""
     data = next(iter(log.blocks(0, log.offset_of(NEWS))))
@@ -200,8 +217,11 @@ def main() -> None:
             socket_path = directory / "socket"
             first = first_bytes(socket_path, records)
             whole = timed(lambda: read_all(socket_path, records))
-            memory = peak(pid)
+            begun = time.perf_counter()
+            each, taken_bytes = asyncio.run(crowd(socket_path, records, waiters))
+            together = time.perf_counter() - begun
             delays, effort = asyncio.run(news(socket_path, log, waiters, pid))
+            memory = peak(pid)
         cat = timed(lambda: subprocess.run(["cat", log.list_path], stdout=subprocess.DEVNULL, check=True))
         pipe = timed(lambda: subprocess.run(f"cat {log.list_path} | cat >/dev/null", shell=True, check=True))  # noqa: S602
     middle = statistics.median(first)
@@ -209,6 +229,10 @@ def main() -> None:
     print(f"first byte at record N   {middle * 1e3:8.2f} ms median {max(first) * 1e3:8.2f} ms worst of {len(first)}")
     for what, seconds in (("the service", whole), ("cat", cat), ("cat | cat", pipe)):
         print(f"all of it, {what:12} {size / 2**20 / seconds:10,.0f} MiB/s")
+    print(
+        f"{waiters:,} at once, each from another record on: {taken_bytes / 2**20:,.0f} MiB in {together:.2f} s, "
+        f"{statistics.median(each):.2f} s median {max(each):.2f} s worst"
+    )
     print(f"peak memory of the service {memory:8.1f} MiB")
     print(
         f"news to {waiters:,} waiters   {statistics.median(delays) * 1e3:8.1f} ms median {late * 1e3:8.1f} ms for 99 %"

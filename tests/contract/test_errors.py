@@ -103,7 +103,7 @@ CASES: list[tuple[int, str]] = [
     (MISSING, "engine --stop --state directory"),
     (MISSING, "engine --suspend-to file --state directory"),
     (MISSING, "engine --once --rot none --measure nothere"),
-    (MISSING, "engine --once --rot none --measure directory"),
+    (MISSING, "engine --once --rot none --measure /dev/null"),
     (MISSING, "engine --once --rot none --hash tgr128"),
     (MISSING, "engine --once --rot none --restore nothere"),
     (MISSING, "engine --once --rot none --state good"),

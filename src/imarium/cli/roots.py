@@ -96,7 +96,6 @@ def choose(name: str | None, *, json: bool) -> bool:
     if choice.root is not None:
         with choice.root as root:
             document |= {"chosen": root.name, "register": root.default_register}
-            tell_caveat(root)
     if json:
         emit_json(document)
     elif choice.root is not None:

@@ -24,7 +24,7 @@ from imarium.custody.meta import read_meta
 from imarium.custody.ownership import check_owner
 from imarium.custody.packed import PACKED_FILE, PackedList
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
-from imarium.formats.records import ListLayout, Record, read_records
+from imarium.formats.records import Frame, ListLayout, Record, RecordFramer, frame_size, read_records
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
@@ -34,6 +34,8 @@ LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
 _LONG_JOURNAL = 1 << 20
 """Size in bytes above which older lines of a journal are replaced by a snapshot."""
 _FILES = (LIST_FILE, PACKED_FILE, JOURNAL_FILE, META_FILE, INDEX_FILE)
+_LOOK = 1 << 15
+"""How many bytes are read in one go where a record is looked for."""
 _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
@@ -170,23 +172,27 @@ class Log:
 
     def records_from(self, first: int = 0, count: int | None = None) -> Iterator[Record]:
         """The kept records from number ``first`` on. Raises UsageError, MalformedRecord, MissingComponent."""
-        if not 0 <= first <= self.records:
-            raise UsageError(f"log {self.number:04} has {self.records} records; there is no record {first}")
         if count is not None and count < 0:
             raise UsageError("give a count that is not negative")
-        mark = self.mark_before(first)
-        number, offset = mark.records, mark.offset
-        records = read_records(self.blocks(offset), self.layout, first=number, offset=offset)
-        stop = None if count is None else first - number + count
-        return islice(records, first - number, stop)
+        offset = self.offset_of(first)
+        return islice(read_records(self.blocks(offset), self.layout, first=first, offset=offset), count)
 
     def offset_of(self, number: int) -> int:
         """The byte at which record ``number`` begins, or the list ends. Raises as :meth:`records_from`."""
+        if not 0 <= number <= self.records:
+            raise UsageError(f"log {self.number:04} has {self.records} records; there is no record {number}")
         mark = self.mark_before(number)
-        if mark.records == number:
-            return mark.offset
-        record = next(iter(self.records_from(number, 1)), None)
-        return self.bytes if record is None else record.offset
+        framer = RecordFramer(self.layout, first=mark.records, offset=mark.offset)
+        at, frames = mark.offset, list[Frame]()
+        while framer.number < number:
+            framer.check()
+            if at >= self.bytes:
+                framer.finish()
+                return self.bytes
+            frames = [frame for block in self.blocks(at, at + _LOOK) for frame in framer.feed(block)]
+            at += _LOOK
+        behind = framer.number - number
+        return framer.offset - sum(map(frame_size, frames[len(frames) - behind :]))
 
     def state_at(self, number: int, banks: Iterable[HashAlgorithm] = (SHA1, SHA256)) -> ChainState:
         """The registers after ``number`` records, by replay. Raises RefusedOperation if the start is unknown."""

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from imarium.errors import ImariumError, MissingComponent, UsageError
 from imarium.rot.cca import cca_root, virtcca_root
-from imarium.rot.protocol import RootOfTrust
+from imarium.rot.protocol import HasCaveat, RootOfTrust
 from imarium.rot.snp import snp_root
 from imarium.rot.software import software_root
 from imarium.rot.tdx import tdx_root
@@ -103,7 +103,7 @@ def default_root(tcti: str | None = None) -> RootOfTrust:
 
 
 def choose_root(name: str | None = None, among: Sequence[Driver] | None = None) -> Choice:
-    """The root of trust to anchor a list in, open; never an error, and bypass is logged as a warning.
+    """The root of trust to anchor a list in, open; never an error. Bypass is logged as a warning, and so is a caveat.
 
     With no name, the first automatic driver that opens and can extend its default register. With the name of a
     driver, that one or none. With another, none.
@@ -119,6 +119,8 @@ def choose_root(name: str | None = None, among: Sequence[Driver] | None = None) 
             continue
         reason = _cannot_anchor(root)
         if reason is None:
+            if isinstance(root, HasCaveat):
+                _LOG.warning("%s: %s", root.name, root.caveat)
             return Choice(root, None, tuple(refused))
         root.close()
         refused.append((driver, reason))

@@ -67,7 +67,7 @@ KINDS: Mapping[
 ] = {
     kind.part: kind
     for kind in (
-        RootKind(TpmPart, TpmTrust, check_tpm, _missing("tpm", "the attestation key (--ak)")),
+        RootKind(TpmPart, TpmTrust, check_tpm, _missing("tpm", "the attestation key (--ak, and no --snp-root)")),
         RootKind(TdxPart, TdxTrust, check_tdx, _missing("tdx", "collateral and time (--tdx-collateral, --time)")),
         RootKind(CcaPart, CcaTrust, check_cca_root, _missing("cca", "the platform's key (--cca-platform-key)")),
         RootKind(

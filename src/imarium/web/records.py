@@ -21,6 +21,8 @@ from imarium.hashes import HashAlgorithm
 __all__ = ["Extent", "Form", "Source", "kept_source", "whole_source"]
 
 _BLOCK = 1 << 16
+_PIECE = 1 << 22
+"""Bytes of the list that are read in one go, unless told; they come in blocks."""
 
 
 class Form(StrEnum):
@@ -97,13 +99,22 @@ class Extent:
         """What tells this body from every other: an entity tag."""
         return f'"{self.source.identity}-{self.first}-{self.last}-{self.bank.name}-{self.form}"'
 
-    def blocks(self, skip: int = 0, size: int | None = None) -> Generator[bytes, None, None]:
-        """The body; of kept bytes, ``size`` from ``skip`` on. Raises MalformedRecord, MissingComponent."""
-        if self.is_kept:
-            start = self.start + skip
-            yield from self.source.read(start, self.end if size is None else start + size)
-        else:
+    def blocks(
+        self, skip: int = 0, size: int | None = None, *, piece: Callable[[], int] = lambda: _PIECE
+    ) -> Generator[bytes, None, None]:
+        """The body; of kept bytes, ``size`` from ``skip`` on, and at most ``piece`` at a time.
+
+        Raises MalformedRecord, MissingComponent.
+        """
+        if not self.is_kept:
             yield from self._made()
+            return
+        at = self.start + skip
+        end = self.end if size is None else at + size
+        while at < end:
+            until = min(end, at + piece())
+            yield from self.source.read(at, until)
+            at = until
 
     def _made(self) -> Iterator[bytes]:
         if self.form is Form.JSON:

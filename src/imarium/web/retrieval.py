@@ -13,7 +13,7 @@ from imarium.web.desk import Desk
 from imarium.web.problems import Problem
 from imarium.web.records import Extent, Form
 from imarium.web.shelf import Standing
-from imarium.web.streamed import Streamed, gone
+from imarium.web.streamed import Streamed, gone, piece
 
 __all__ = ["Wanted", "answer_records"]
 
@@ -108,14 +108,14 @@ async def _body(desk: Desk, request: Request, extent: Extent, headers: dict[str,
     if part is not None:
         size = extent.size or 0
         headers |= {"Content-Range": part.content_range(size), "Content-Length": str(part.end - part.start)}
-        blocks = extent.blocks(part.start, part.end - part.start)
+        blocks = extent.blocks(part.start, part.end - part.start, piece=piece)
         return Streamed(blocks, HTTPStatus.PARTIAL_CONTENT, headers)
     short = await desk.body(extent)
     if short is not None:
         return Response(short, headers=headers)
     if extent.size is not None:
         headers["Content-Length"] = str(extent.size)
-    return Streamed(extent.blocks(), HTTPStatus.OK, headers)
+    return Streamed(extent.blocks(piece=piece), HTTPStatus.OK, headers)
 
 
 def _part(request: Request, extent: Extent) -> ByteRange | None:

@@ -4,15 +4,25 @@ import asyncio
 import logging
 from collections.abc import Generator, Mapping
 from http import HTTPStatus
+from typing import ClassVar
 
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from imarium.errors import ImariumError
 
-__all__ = ["Streamed", "gone"]
+__all__ = ["Streamed", "gone", "piece"]
 
 _LOG = logging.getLogger(__name__)
+
+
+_FEW = 64
+_PIECE_FOR_FEW, _PIECE_FOR_MANY = 1 << 22, 1 << 15
+
+
+def piece() -> int:
+    """How many bytes to read for one answer in one go: little where many are under way, as each holds what it read."""
+    return _PIECE_FOR_FEW if Streamed.under_way <= _FEW else _PIECE_FOR_MANY
 
 
 class Streamed(Response):
@@ -20,6 +30,9 @@ class Streamed(Response):
 
     An error on the way can only be shown by an answer that breaks off; the service's log has it.
     """
+
+    under_way: ClassVar[int] = 0
+    """How many are being sent."""
 
     def __init__(self, blocks: Generator[bytes, None, None], status: HTTPStatus, headers: Mapping[str, str]) -> None:
         self._blocks = blocks
@@ -30,6 +43,7 @@ class Streamed(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         left = asyncio.create_task(gone(receive))
+        Streamed.under_way += 1
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while not left.done():
@@ -41,6 +55,7 @@ class Streamed(Response):
         except ImariumError as error:
             _LOG.warning("an answer broke off: %s", error)
         finally:
+            Streamed.under_way -= 1
             left.cancel()
             await asyncio.to_thread(self._blocks.close)
 
