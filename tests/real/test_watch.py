@@ -118,6 +118,23 @@ def test_writing_beside_a_reader_is_a_violation(root: Path) -> None:
     assert recorder.of(path) == ["content", "violation"]
 
 
+def test_a_writer_that_comes_while_a_reader_still_waits_is_a_violation(root: Path) -> None:
+    """The reader has nothing open yet: it waits for its file to be hashed. It will read what the writer writes."""
+    recorder = Recorder()
+    path = root / "long"
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+    with recorder.watch(root, WatchOptions(deadline=60)):
+        reader = python("import sys; open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
+        time.sleep(0.1)
+        assert recorder.of(path) == []
+        with holding(path, os.O_WRONLY):
+            pass
+        assert reader.communicate(timeout=20)[0] == "0\n"
+    path.unlink()
+    assert recorder.of(path) == ["content", "violation"]
+
+
 def test_a_writer_alone_is_none(root: Path) -> None:
     recorder = Recorder()
     path = root / "alone"
