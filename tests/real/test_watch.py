@@ -16,6 +16,7 @@ import pytest
 from tests.real.watching import LOADER, Recorder, holding, mounted, program, python, read_by_another, wait_until
 
 from imarium.engine import Problem, ProblemKind, Watch, WatchOptions
+from imarium.engine.guardian import Guardian
 from imarium.errors import MissingComponent, UsageError
 
 
@@ -118,6 +119,23 @@ def test_writing_beside_a_reader_is_a_violation(root: Path) -> None:
     assert recorder.of(path) == ["content", "violation"]
 
 
+def test_a_writer_that_comes_while_a_reader_still_waits_is_a_violation(root: Path) -> None:
+    """The reader has nothing open yet: it waits for its file to be hashed. It will read what the writer writes."""
+    recorder = Recorder()
+    path = root / "long"
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+    with recorder.watch(root, WatchOptions(deadline=60)):
+        reader = python("import sys; open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
+        time.sleep(0.1)
+        assert recorder.of(path) == []
+        with holding(path, os.O_WRONLY):
+            pass
+        assert reader.communicate(timeout=20)[0] == "0\n"
+    path.unlink()
+    assert recorder.of(path) == ["content", "violation"]
+
+
 def test_a_writer_alone_is_none(root: Path) -> None:
     recorder = Recorder()
     path = root / "alone"
@@ -203,6 +221,23 @@ def test_too_many_are_let_go_at_once_and_said_so(root: Path) -> None:
         stuck.free.set()
         assert [process.communicate(timeout=10)[0] for process in waiting] == ["done\n"] * 3
     assert problems[0].kind is ProblemKind.OVERLOADED
+
+
+def test_when_all_that_measures_hangs_nobody_waits_for_it(root: Path) -> None:
+    """Hanging threads are replaced, four times over; after that who comes goes on at once, until one is free."""
+    path = root / "hanging"
+    path.write_text("hanging")
+    stuck, problems = Stuck(), list[Problem]()
+    with Watch([root], stuck, problems.append, options=WatchOptions(deadline=0.5, workers=1)):
+        assert all(read_by_another(path) > 0.3 for _ in range(4))
+        wait_until(lambda: len(problems) == 4)
+        assert read_by_another(path) < 0.3
+        wait_until(lambda: len(problems) == 5)
+        stuck.free.set()
+        wait_until(lambda: read_by_another(path) < 0.3 and len(problems) == 5)
+    kinds = [problem.kind for problem in problems]
+    assert kinds == [ProblemKind.OVERDUE] * 4 + [ProblemKind.OVERLOADED]
+    assert problems[4].detail == "measuring hangs"
 
 
 def test_a_failure_lets_go_and_is_told(root: Path) -> None:
@@ -345,6 +380,17 @@ def test_an_engine_that_stands_still_is_killed(root: Path, how: str) -> None:
             engine.send_signal(signal.SIGSTOP)
         assert all_done(use(path))
         assert engine.wait(10) == -signal.SIGKILL
+
+
+def test_a_guardian_that_does_not_listen_holds_up_nobody() -> None:
+    with Guardian(60) as guardian:
+        assert guardian.process is not None
+        os.kill(guardian.process, signal.SIGSTOP)
+        begun = time.monotonic()
+        for _ in range(100_000):  # more than a pipe holds
+            guardian.alive()
+        assert time.monotonic() - begun < 20
+        os.kill(guardian.process, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
