@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,9 @@ def control_group() -> Iterator[Path]:
     try:
         yield group
     finally:
+        deadline = time.monotonic() + 5  # the last processes may still be ending
+        while "populated 1" in (group / "cgroup.events").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
         for place in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
             place.rmdir()
         group.rmdir()
