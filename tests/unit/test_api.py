@@ -256,6 +256,18 @@ def test_several_sources(tmp_path: Path) -> None:
     assert get(app, "/v1/logs/0").json()["records"] == 10
 
 
+def test_a_bank_that_the_kernel_lacked_is_padded_as_the_kernel_had_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True)
+    log = store.begin(LogMeta("little", "now", "boot", "reset", "test", frozenset({SHA384})))
+    made = MADE[1495:1505]
+    log.list_path.write_bytes(binary(made))
+    log.grow(len(made), len(binary(made)))
+    log.note(Event.KEPT, "boot", base=0)
+    found = get(create_app([Holding("here", store)]), "/v1/logs/0/records?bank=sha384")
+    assert found.content == binary(made, "sha384", padded=True)
+    assert found.headers["imarium-layout"] == "digest=sha384; byte-order=little; padded"
+
+
 # Waiting for what comes next
 
 

@@ -83,6 +83,9 @@ async def _news_or_gone(desk: Desk, request: Request, since: Standing, seconds: 
 
 def _headers(standing: Standing, extent: Extent) -> dict[str, str]:
     source, log = extent.source, standing.log.number
+    layout = f"digest={extent.bank.name}; byte-order={source.layout.byte_order}"
+    if extent.bank in source.padded:
+        layout += "; padded"
     headers = {
         "ETag": extent.tag,
         "Cache-Control": "private, no-cache",
@@ -92,7 +95,7 @@ def _headers(standing: Standing, extent: Extent) -> dict[str, str]:
         "Imarium-Records": str(source.records),
         "Imarium-Kept": str(source.kept),
         "Imarium-Closed": "true" if standing.closed else "false",
-        "Imarium-Layout": f"digest={extent.bank.name}; byte-order={source.layout.byte_order}",
+        "Imarium-Layout": layout,
         "Accept-Ranges": "bytes" if extent.is_kept else "none",
     }
     if extent.last < source.records:
