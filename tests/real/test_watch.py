@@ -16,6 +16,7 @@ import pytest
 from tests.real.watching import LOADER, Recorder, holding, mounted, program, python, read_by_another, wait_until
 
 from imarium.engine import Problem, ProblemKind, Watch, WatchOptions
+from imarium.engine.guardian import Guardian
 from imarium.errors import MissingComponent, UsageError
 
 
@@ -379,6 +380,17 @@ def test_an_engine_that_stands_still_is_killed(root: Path, how: str) -> None:
             engine.send_signal(signal.SIGSTOP)
         assert all_done(use(path))
         assert engine.wait(10) == -signal.SIGKILL
+
+
+def test_a_guardian_that_does_not_listen_holds_up_nobody() -> None:
+    with Guardian(60) as guardian:
+        assert guardian.process is not None
+        os.kill(guardian.process, signal.SIGSTOP)
+        begun = time.monotonic()
+        for _ in range(100_000):  # more than a pipe holds
+            guardian.alive()
+        assert time.monotonic() - begun < 20
+        os.kill(guardian.process, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
