@@ -160,6 +160,30 @@ def test_a_verifier_that_starts_at_a_checkpoint_ends_where_the_log_does(app: Fas
     assert replay([rest], ListLayout(), start=start).state == replay([binary(MADE)], ListLayout()).state
 
 
+def test_replays_from_the_beginning_are_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imarium.web.desk._NEAR", 2000)
+    running = most = 0
+    plain = Log.state_at
+
+    def slow(self: Log, number: int, banks: Any) -> ChainState:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+        return plain(self, number, banks)
+
+    monkeypatch.setattr(Log, "state_at", slow)
+    app = create_app([Holding("here", Store(log.directory.parents[1]))], limits=Limits(replays=2))
+    far = [httpx.Request("GET", f"{BASE}/v1/logs/0/checkpoint?at=4500&bank=sha384") for _ in range(5)]
+    answers = call(app, *far)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+    assert most == 1
+    problem(next(answer for answer in answers if answer.status_code == 503), 503, "too_many_replays")
+    near = [httpx.Request("GET", f"{BASE}/v1/logs/0/checkpoint?at=4500") for _ in range(5)]
+    assert {answer.status_code for answer in call(app, *near)} == {200}
+
+
 def test_conditional_requests(app: FastAPI) -> None:
     first = get(app, "/v1/logs/0/records?from=4000")
     again = get(app, "/v1/logs/0/records?from=4000", if_none_match=first.headers["etag"])
