@@ -277,6 +277,13 @@ def test_a_mount_in_a_thread_is_ended_from_outside(tree, place):
     assert not is_mounted(place)
 
 
+def test_unmounting_by_another_just_before_is_no_error(tree, place):
+    for _ in range(20):
+        with mounted(tree, place, fsname="imarium-test"):
+            subprocess.run(["umount", "-l", place], check=True)
+    assert not is_mounted(place)
+
+
 def test_a_place_in_use_is_refused(tree, mount, tmp_path):
     def serve(where):
         with mounted(tree, where, fsname="imarium-test"):

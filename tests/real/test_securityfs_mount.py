@@ -100,6 +100,20 @@ def test_the_client_stages_deletes_and_is_told_what_is_not_there(served):
         client.delete_staged()
 
 
+def test_times_and_modes_can_be_changed_one_by_one(served):
+    path = served.root / "violations"
+    before = path.stat()
+    subprocess.run(["touch", "-m", "-d", "@1000", str(path)], check=True)
+    assert (path.stat().st_mtime, path.stat().st_atime) == (1000, before.st_atime)
+    subprocess.run(["touch", "-a", "-d", "@2000", str(path)], check=True)
+    assert (path.stat().st_mtime, path.stat().st_atime) == (1000, 2000)
+    subprocess.run(["touch", str(path)], check=True)
+    assert path.stat().st_mtime >= before.st_mtime
+    subprocess.run(["chgrp", "7", str(path)], check=True)
+    subprocess.run(["chmod", "o+r", str(path)], check=True)
+    assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_mode & 0o7777) == (before.st_uid, 7, 0o444)
+
+
 def test_others_are_kept_out_while_one_holds(served):
     script = "import sys; from pathlib import Path; from imarium.securityfs import ImaDirectory\n"
     script += "with ImaDirectory(Path(sys.argv[1]), patience=0).{}() as lists: print(len(b''.join(lists.current())))"

@@ -205,6 +205,23 @@ def test_too_many_are_let_go_at_once_and_said_so(root: Path) -> None:
     assert problems[0].kind is ProblemKind.OVERLOADED
 
 
+def test_when_all_that_measures_hangs_nobody_waits_for_it(root: Path) -> None:
+    """Hanging threads are replaced, four times over; after that who comes goes on at once, until one is free."""
+    path = root / "hanging"
+    path.write_text("hanging")
+    stuck, problems = Stuck(), list[Problem]()
+    with Watch([root], stuck, problems.append, options=WatchOptions(deadline=0.5, workers=1)):
+        assert all(read_by_another(path) > 0.3 for _ in range(4))
+        wait_until(lambda: len(problems) == 4)
+        assert read_by_another(path) < 0.3
+        wait_until(lambda: len(problems) == 5)
+        stuck.free.set()
+        wait_until(lambda: read_by_another(path) < 0.3 and len(problems) == 5)
+    kinds = [problem.kind for problem in problems]
+    assert kinds == [ProblemKind.OVERDUE] * 4 + [ProblemKind.OVERLOADED]
+    assert problems[4].detail == "measuring hangs"
+
+
 def test_a_failure_lets_go_and_is_told(root: Path) -> None:
     path = root / "failing"
     path.write_text("failing")

@@ -151,29 +151,32 @@ class FileMeasurer:
         if state is None:
             return False
         with state.lock:
-            violated = self._violates(descriptor, state, use, key, task, measured=action is not None)
+            violated = self._violates(descriptor, state, use, task, action)
             if violated:
                 self._add(violation(descriptor, self._hash_algorithm, self._template, self._byte_order), Action())
             return (action is not None and self._content(descriptor, state, action)) or violated
 
-    def _violates(
-        self, descriptor: int, state: FileState, use: Use, key: tuple[int, int], task: int, *, measured: bool
-    ) -> bool:
+    def _violates(self, descriptor: int, state: FileState, use: Use, task: int, action: Action | None) -> bool:
         """Whether this use is a race: writing what was measured for a reader, or measuring for one beside a writer.
 
         There is one violation for each measured reader, and one until the last writer has gone.
         """
         if use.writes:
-            if not state.may_tomtou or not (self._readers.any(*key, but=task) or is_open_for_reading(descriptor)):
+            if not state.may_tomtou or not self._has_readers(descriptor, task):
                 return False
             state.may_tomtou = False
             return True
-        if not measured or use.hook not in _RACING:
+        if action is None or use.hook not in _RACING:
             return False
         state.may_tomtou = True
         told = state.writers_told
-        state.writers_told = is_open_for_writing(descriptor)
+        known = action.pcr in state.measured and state.content == fingerprint(os.fstat(descriptor))
+        state.writers_told = is_open_for_writing(descriptor, search=told or not known)
         return state.writers_told and not told
+
+    def _has_readers(self, descriptor: int, task: int) -> bool:
+        status = os.fstat(descriptor)
+        return self._readers.any(status.st_dev, status.st_ino, but=task) or is_open_for_reading(descriptor)
 
     def _content(self, descriptor: int, state: FileState, action: Action) -> bool:
         """Record the content, unless it was recorded; while there are writers it is not looked at again."""

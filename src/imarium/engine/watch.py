@@ -29,6 +29,8 @@ __all__ = ["Problem", "ProblemKind", "Watch", "WatchOptions", "Watcher"]
 _SPARE_DESCRIPTORS = 128
 _PROBLEMS = 1024
 _TICK = 0.25
+_MORE_WORKERS = 4
+"""How many times as many threads measure, at most, when some of them hang."""
 
 
 class Watcher(Protocol):
@@ -47,7 +49,7 @@ class ProblemKind(Enum):
     OVERDUE = "overdue"
     """Measuring took longer than the deadline. It goes on, but the file was let go."""
     OVERLOADED = "overloaded"
-    """Too many waited: this one was let go at once."""
+    """Too many waited, or all that measures hangs: this one was let go at once."""
     OVERFLOW = "overflow"
     """The kernel has dropped events."""
     FAILED = "failed"
@@ -126,6 +128,8 @@ class Watch:
         self._problems: queue.Queue[Problem | None] = queue.Queue(_PROBLEMS)
         self._waiting: deque[_Pending] = deque()
         self._open = 0
+        self._busy = 0
+        self._stalled = False
         self._count = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -186,12 +190,13 @@ class Watch:
             self._finish(group, pending)
             return
         with self._count:
-            room = self._open < self._limit
+            room = self._open < self._limit and not self._stalled
             self._open += room
         if not room:
             name = _name(event.descriptor)
+            reason = "measuring hangs" if self._stalled else f"{self._limit} files are waiting already"
             self._finish(group, pending)
-            self._problem(ProblemKind.OVERLOADED, name, event.task, f"{self._limit} files are waiting already")
+            self._problem(ProblemKind.OVERLOADED, name, event.task, reason)
             return
         if event.happened.waits:
             self._waiting.append(pending)
@@ -203,15 +208,19 @@ class Watch:
     def _measure(self, group: FanotifyGroup) -> None:
         while (pending := self._work.get()) is not None:
             done = False
+            with self._count:
+                self._busy += 1
             try:
                 self._handle(pending.event)
                 done = True
             finally:
+                self._stalled = False
                 if not done:
                     self._problem(ProblemKind.FAILED, _name(pending.event.descriptor), pending.event.task, "broke off")
                 self._finish(group, pending)
                 with self._count:
                     self._open -= 1
+                    self._busy -= 1
 
     def _handle(self, event: RawEvent) -> None:
         try:
@@ -239,6 +248,14 @@ class Watch:
                 if pending.answer(group):
                     detail = f"not measured within {self.options.deadline:g} seconds"
                     self._problem(ProblemKind.OVERDUE, name, pending.event.task, detail)
+                    self._relieve(group)
+
+    def _relieve(self, group: FanotifyGroup) -> None:
+        """One more thread measures in the place of one that hangs; if all that there may be hang, nobody waits."""
+        if len(self._workers) < _MORE_WORKERS * self.options.workers:
+            self._workers.append(_thread("measure", self._measure, group))
+        elif self._busy >= len(self._workers):
+            self._stalled = True
 
     def _finish(self, group: FanotifyGroup, pending: _Pending) -> None:
         try:

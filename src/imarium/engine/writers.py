@@ -14,11 +14,12 @@ __all__ = ["is_open_for_reading", "is_open_for_writing"]
 _F_SETSIG = 10
 
 
-def is_open_for_writing(descriptor: int) -> bool:
+def is_open_for_writing(descriptor: int, *, search: bool = True) -> bool:
     """Whether anybody has the file open for writing, or is about to. ``descriptor`` must be open for reading only.
 
     A read lease is refused while there is a writer. It is given back at once; a writer that comes in between waits for
-    that moment. Where the file system has no leases, the open files of all processes are looked through.
+    that moment. Where the file system has no leases, ``search`` looks through the open files of all processes, which
+    takes long; without it the answer is no.
     """
     try:
         fcntl.fcntl(descriptor, _F_SETSIG, signal.SIGURG)  # which nobody dies of
@@ -26,7 +27,7 @@ def is_open_for_writing(descriptor: int) -> bool:
     except OSError as error:
         if error.errno == errno.EAGAIN:
             return True
-        return any(flags & os.O_ACCMODE for flags in _open_files(descriptor))
+        return search and any(flags & os.O_ACCMODE for flags in _open_files(descriptor))
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
 

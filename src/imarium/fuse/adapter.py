@@ -22,6 +22,9 @@ from imarium.fuse.tree import Change, ChangeableTree, FileTree, Handle, TreeErro
 __all__ = ["mount"]
 
 _MAX_RELEASES = (1 << 16) - 1
+_NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
+"""UTIME_NOW and UTIME_OMIT of sys/stat.h, which come as nanoseconds of the first second."""
+
 _INSTALL = "apt install fuse3 (or libfuse3-3 for root alone) and pip install 'imarium[fuse]'"
 
 
@@ -83,6 +86,12 @@ def _fail(number: int) -> NoReturn:
 def _not_permitted(*_arguments: object) -> NoReturn:
     """The names of a tree are fixed, and of some trees everything about them."""
     _fail(errno.EPERM)
+
+
+def _moment(time_ns: int) -> int | None:
+    if time_ns == _OMIT:
+        return None
+    return time.time_ns() if time_ns == _NOW else time_ns
 
 
 class _Operations:
@@ -158,7 +167,7 @@ class _Operations:
 
     def utimens(self, path: str, times: tuple[int, int] | None) -> None:
         """utimensat(2)."""
-        accessed, modified = times or (time.time_ns(), time.time_ns())
+        accessed, modified = map(_moment, times or (_NOW, _NOW))
         self._change(path, Change(accessed=accessed, modified=modified))
 
     def open(self, path: str, flags: int) -> int:

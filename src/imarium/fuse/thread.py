@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from imarium.errors import ImariumError, MissingComponent
@@ -12,6 +12,8 @@ from imarium.fuse.place import unmount
 from imarium.fuse.tree import FileTree
 
 __all__ = ["Mount", "mounted"]
+
+_PATIENCE = 5.0
 
 
 class Mount:
@@ -62,10 +64,18 @@ def mounted(tree: FileTree, place: Path, *, fsname: str, allow_other: bool = Fal
                 raise failures[0]
             yield found
         finally:
+            _end(thread, place)
+
+
+def _end(thread: threading.Thread, place: Path) -> None:
+    if thread.is_alive():
+        try:
+            unmount(place)
+        except MissingComponent:  # somebody else unmounted it just now, or nobody can
+            thread.join(_PATIENCE)
             if thread.is_alive():
-                with suppress(MissingComponent):  # somebody else unmounted it just now
-                    unmount(place)
-            thread.join()
+                raise
+    thread.join()
 
 
 @contextmanager
