@@ -44,6 +44,7 @@ bench: setup ## time replay beside evmctl, and measure what a drain and the engi
 	.venv/bin/python bench/serve.py
 	.venv/bin/python bench/mount.py
 	.venv/bin/python bench/engine.py
+	.venv/bin/python bench/securityfs.py
 	.venv/bin/python bench/watch.py
 
 deb: setup ## build a Debian package, in dist

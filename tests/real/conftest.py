@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 20.0
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -110,3 +111,13 @@ def shared_swtpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swtpm]:
         yield running
     finally:
         stop_swtpm(process)
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package, built from these sources."""
+    assert shutil.which("dpkg-shlibdeps"), "dpkg-shlibdeps is missing: apt install dpkg-dev"
+    command = [str(PROJECT / "packaging" / "build-deb"), str(tmp_path_factory.mktemp("package"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())

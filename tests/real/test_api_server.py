@@ -56,6 +56,14 @@ def place(app: FastAPI, tmp_path: Path) -> Iterator[Path]:
     assert not path.exists()
 
 
+@pytest.fixture
+def patient(log: Log, tmp_path: Path) -> Iterator[Path]:
+    """The same with the usual limits: so many clients in one process are slow ones."""
+    app = create_app([Holding("here", Store(log.directory.parents[1]))])
+    with served(app, [Endpoint(path=tmp_path / "patient")]):
+        yield tmp_path / "patient"
+
+
 def test_a_unix_socket_is_its_owners(place: Path) -> None:
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     status, body = UnixClient(place).ask("GET", "/v1/logs/0/records?from=1000")
@@ -182,6 +190,21 @@ def test_a_client_that_takes_nothing_is_cut_off(place: Path, log: Log) -> None:
     assert UnixClient(place).ask("GET", "/v1/logs/0")[0] == 200
 
 
+@pytest.mark.parametrize("query", ["form=ascii", "form=json", "bank=sha256"])
+def test_an_answer_that_cannot_be_finished_breaks_off(
+    place: Path, log: Log, query: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with log.list_path.open("r+b") as file:
+        file.seek(log.offset_of(4000))
+        file.write(b"\xff" * 40)
+    client = UnixClient(place)
+    with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)):
+        client.ask("GET", f"/v1/logs/0/records?{query}")
+    assert "an answer broke off: record 4000" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert UnixClient(place).ask("GET", f"/v1/logs/0/records?{query}&to=3999")[0] == 200
+
+
 def test_more_connections_than_allowed_are_turned_away(app: FastAPI, tmp_path: Path) -> None:
     limits = Limits(connections=10)
     with served(app, [Endpoint(path=tmp_path / "few")], limits=limits):
@@ -198,9 +221,9 @@ def test_more_connections_than_allowed_are_turned_away(app: FastAPI, tmp_path: P
 # Many at once
 
 
-def test_many_clients_at_different_places_get_what_they_ask_for(place: Path) -> None:
+def test_many_clients_at_different_places_get_what_they_ask_for(patient: Path) -> None:
     async def ask(first: int) -> bool:
-        reader, writer = await asyncio.open_unix_connection(str(place))
+        reader, writer = await asyncio.open_unix_connection(str(patient))
         writer.write(b"GET /v1/logs/0/records?from=%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % first)
         answer = await reader.read()
         writer.close()
@@ -212,18 +235,18 @@ def test_many_clients_at_different_places_get_what_they_ask_for(place: Path) -> 
     assert all(asyncio.run(run()))
 
 
-def test_news_reaches_many_who_wait_and_one_who_left_does_no_harm(place: Path, log: Log) -> None:
+def test_news_reaches_many_who_wait_and_one_who_left_does_no_harm(patient: Path, log: Log) -> None:
     results: list[bytes] = []
 
     def wait() -> None:
-        results.append(UnixClient(place).ask("GET", "/v1/logs/newest/records?from=5000&wait=15")[1])
+        results.append(UnixClient(patient).ask("GET", "/v1/logs/newest/records?from=5000&wait=15")[1])
 
-    gone = plain(place)
+    gone = plain(patient)
     gone.sendall(b"GET /v1/logs/newest/records?from=5000&wait=15 HTTP/1.1\r\nHost: x\r\n\r\n")
     threads = [threading.Thread(target=wait) for _ in range(50)]
     for thread in threads:
         thread.start()
-    client = UnixClient(place)
+    client = UnixClient(patient)
     deadline = time.monotonic() + 10
     while b'"waiting":51' not in client.ask("GET", "/v1/status")[1]:
         assert time.monotonic() < deadline

@@ -166,6 +166,7 @@ def test_its_own_lives_over_processes_replay_to_the_registers_each_time(swtpm, s
         buffer = tmp_path / f"buffer{life}"
         suspended = engine.suspend_to(buffer, "--stay")
         assert suspended["suspended"] is True
+        assert suspended["handed_over"] == suspended["records"]["current"] + suspended["records"]["staged"]
         assert engine.names()[-1] == "kexec_execute"
         (tmp_path / "list").write_bytes(kept + engine.binary.read_bytes())
         found = replayed(tmp_path / "list", pcrread(swtpm, tmp_path))

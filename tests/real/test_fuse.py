@@ -241,6 +241,26 @@ def test_the_capability_is_that_of_the_thread_in_our_namespace(tree, mount):
     assert [caller.uid for caller in tree.callers[:3]] == [0, 1000, 0]
 
 
+@pytest.mark.parametrize(("own_proc", "seen"), [([], False), (["--mount-proc"], True)])
+def test_in_a_process_namespace_a_proc_of_another_one_is_not_trusted(place, own_proc, seen):
+    """There the same number is another thread, and its capabilities are another's."""
+    script = """
+        import importlib.util, os, sys
+        from pathlib import Path
+        from imarium.fuse import mounted
+        spec = importlib.util.spec_from_file_location("test_fuse", sys.argv[1])
+        tests = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(tests)
+        tree, place = tests.Noting(), Path(sys.argv[2])
+        with mounted(tree, place, fsname="imarium-test"):
+            (place / "made").read_bytes()
+            print(tree.callers[0].tid > 0, tree.administers[0], tree.tasks[0] is not None)
+    """
+    command = ["unshare", "--pid", "--fork", *own_proc, sys.executable, "-c", textwrap.dedent(script), __file__, place]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == f"True {seen} {seen}\n", done.stderr
+
+
 def test_what_is_not_to_be_seen_may_nothing():
     for tid in (0, 1 << 30):
         assert Caller(tid, 0, 0).task() is None

@@ -16,6 +16,7 @@ import pytest
 from tests.real.watching import LOADER, Recorder, holding, mounted, program, python, read_by_another, wait_until
 
 from imarium.engine import Problem, ProblemKind, Watch, WatchOptions
+from imarium.engine.guardian import Guardian
 from imarium.errors import MissingComponent, UsageError
 
 
@@ -115,6 +116,23 @@ def test_writing_beside_a_reader_is_a_violation(root: Path) -> None:
             pass
         with holding(path, os.O_RDWR):
             pass
+    assert recorder.of(path) == ["content", "violation"]
+
+
+def test_a_writer_that_comes_while_a_reader_still_waits_is_a_violation(root: Path) -> None:
+    """The reader has nothing open yet: it waits for its file to be hashed. It will read what the writer writes."""
+    recorder = Recorder()
+    path = root / "long"
+    with path.open("wb") as file:
+        file.truncate(200 << 20)
+    with recorder.watch(root, WatchOptions(deadline=60)):
+        reader = python("import sys; open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
+        time.sleep(0.1)
+        assert recorder.of(path) == []
+        with holding(path, os.O_WRONLY):
+            pass
+        assert reader.communicate(timeout=20)[0] == "0\n"
+    path.unlink()
     assert recorder.of(path) == ["content", "violation"]
 
 
@@ -362,6 +380,17 @@ def test_an_engine_that_stands_still_is_killed(root: Path, how: str) -> None:
             engine.send_signal(signal.SIGSTOP)
         assert all_done(use(path))
         assert engine.wait(10) == -signal.SIGKILL
+
+
+def test_a_guardian_that_does_not_listen_holds_up_nobody() -> None:
+    with Guardian(60) as guardian:
+        assert guardian.process is not None
+        os.kill(guardian.process, signal.SIGSTOP)
+        begun = time.monotonic()
+        for _ in range(100_000):  # more than a pipe holds
+            guardian.alive()
+        assert time.monotonic() - begun < 20
+        os.kill(guardian.process, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,14 @@ def test_all_of_a_log_in_answers_of_limited_length(app: FastAPI) -> None:
         assert found == (binary(MADE) if form == "binary" else b"".join(map(ascii_line, MADE)))
 
 
+def test_the_next_answer_is_of_what_was_asked_for(app: FastAPI) -> None:
+    answer = get(app, "/v1/logs/newest/records?form=json&bank=sha256&from=10&to=250&wait=3&source=here")
+    assert answer.links["next"]["url"] == "/v1/logs/newest/records?form=json&bank=sha256&to=250&source=here&from=110"
+    last = get(app, "/v1/logs/newest/records?form=json&bank=sha256&from=210&to=250")
+    assert "link" not in last.headers
+    assert "link" not in get(app, "/v1/logs/newest/records?from=4000&to=9999").headers
+
+
 @pytest.mark.parametrize("at", [0, 1, 1024, 4321, 5000, None])
 def test_checkpoints_are_states_to_start_from(app: FastAPI, at: int | None) -> None:
     path = "/v1/logs/0/checkpoint?bank=sha1&bank=sha384" + ("" if at is None else f"&at={at}")
@@ -254,6 +262,18 @@ def test_several_sources(tmp_path: Path) -> None:
         log.records for log in logs
     ]
     assert get(app, "/v1/logs/0").json()["records"] == 10
+
+
+def test_a_bank_that_the_kernel_lacked_is_padded_as_the_kernel_had_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True)
+    log = store.begin(LogMeta("little", "now", "boot", "reset", "test", frozenset({SHA384})))
+    made = MADE[1495:1505]
+    log.list_path.write_bytes(binary(made))
+    log.grow(len(made), len(binary(made)))
+    log.note(Event.KEPT, "boot", base=0)
+    found = get(create_app([Holding("here", store)]), "/v1/logs/0/records?bank=sha384")
+    assert found.content == binary(made, "sha384", padded=True)
+    assert found.headers["imarium-layout"] == "digest=sha384; byte-order=little; padded"
 
 
 # Waiting for what comes next

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imarium import cli
-from imarium.custody import KILL_VARIABLE
+from imarium.custody import KILL_VARIABLE, Machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -107,6 +107,20 @@ def test_a_list_with_an_unknown_beginning_is_refused_and_kept(run: Run, source: 
     assert "nothing was deleted from the kernel" in err
     status, out, _ = run("log", "status", "--json")
     assert (json.loads(out)["start"], json.loads(out)["registers"]) == ("unknown", {})
+
+
+def test_a_gap_and_another_machine_are_said(run: Run, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def machine(name: str) -> None:
+        monkeypatch.setattr("imarium.cli.keep.machine_of", lambda _directory: lambda: Machine("boot", name))
+
+    machine("one")
+    assert "machine" not in run("keep", "--once", "--source", source)[1]
+    (source / "binary_runtime_measurements").write_bytes(records("/bin/a", "/bin/c"))
+    machine("two")
+    status, out, _ = run("keep", "--once", "--source", source)
+    assert status == 1
+    assert "machine  this is another machine: a clone, or the store was moved to it" in out
+    assert "gap      the kernel's list continues no log and has no boot aggregate" in out
 
 
 def test_log_commands_agree_with_the_list(run: Run, source: Path, tmp_path: Path) -> None:

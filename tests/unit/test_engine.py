@@ -225,6 +225,18 @@ def test_a_register_that_lags_is_brought_up_by_the_next_engine(tmp_path):
         assert root.value == reached(listed(engine.queue.staged))
 
 
+def test_of_two_roots_of_one_driver_the_one_that_lags_is_brought_up(tmp_path):
+    good, bad, buffer = FaultyRoot("good"), FaultyRoot("bad"), tmp_path / "buffer"
+    with Engine(tmp_path / "e", roots=[good, bad], policy=EVERYTHING) as engine:
+        bad.before = True
+        engine.suspend_to(buffer)
+    with Engine(tmp_path / "e", roots=[good, bad], policy=EVERYTHING, restore=buffer) as engine:
+        assert [each.waiting > 0 for each in engine.status().registers] == [False, True]
+        bad.before = False
+        engine.queue.stage_all()
+        assert good.value == bad.value == reached(listed(engine.queue.staged))
+
+
 def test_registers_that_were_reset_in_between_are_found_out_of_step(tmp_path, caplog):
     buffer = tmp_path / "buffer"
     with Engine(tmp_path / "e", roots=[FaultyRoot()], policy=EVERYTHING) as engine:

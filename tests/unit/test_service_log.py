@@ -2,12 +2,14 @@
 
 import io
 import json
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from imarium.cli.library_log import take_over
 from imarium.cli.service_log import ServiceLog
 from imarium.custody import Cause, KeepResult, ServiceEvent
 
@@ -74,3 +76,24 @@ def test_a_stream_that_takes_nothing_is_no_reason_to_stop(tmp_path: Path) -> Non
         log.event(EVENTS[0])
     log.event(EVENTS[0])
     log.say("info", "listening", places=[str(tmp_path)])
+
+
+def test_what_libraries_say_is_one_line_too() -> None:
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "imarium.web", "asyncio")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    stream = io.StringIO()
+    try:
+        take_over(ServiceLog("json", "info", stream, {}))
+        logging.getLogger("uvicorn.error").info("Started")
+        logging.getLogger("imarium.web.streamed").warning("an answer broke off: %s", "why")
+        try:
+            int("x")
+        except ValueError:
+            logging.getLogger("uvicorn.error").exception("Exception in\n ASGI application\n")
+    finally:
+        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.level, logger.propagate = handlers, level, propagate
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["event"], first["level"], first["detail"]) == ("api", "warning", "an answer broke off: why")
+    assert (second["level"], second["detail"]) == ("error", "Exception in ASGI application")
+    assert second["error"].startswith("ValueError: invalid literal for int() with base 10: 'x' (test_service_log.py:")

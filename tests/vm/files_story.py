@@ -142,7 +142,7 @@ def rules() -> None:
         os.setxattr(path, "security.evm", PORTABLE)
         read(path)
         step(f"in template {template}")
-    name = "n" * 200
+    name = "m" * 200
     (PLACE / name).mkdir()
     read(new(f"{name}/{name}", b"long", 5001))
     step("a long name in template ima")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ from imarium.custody import Event, Log
 
 SESSION = Path(__file__).with_name("power_session.py")
 POLICY = "ima_policy=tcb"
-CUTS = 25
-LONGEST = 2.5
+CUTS = (13, 12)
+"""How many times the power of each of two machines is cut. They run side by side."""
+LONGEST = 2.0
 """Seconds of draining before the power is cut, at most: several drains."""
 NONCE = "5a" * 32
 
 
 @dataclass(frozen=True)
 class Lives:
-    """What the lives of one machine left: ``share`` has a directory for each, the last was not cut short."""
+    """What the lives of one machine left: ``share`` has a directory for each, all but the last were cut short."""
 
     share: Path
+    cuts: int
 
     def told(self, life: int) -> tuple[list[bytes], int]:
         """What the kernel was asked to delete, in order, and how many times it is known to have done so."""
@@ -50,83 +53,99 @@ class Lives:
         return Log(self.share / str(number + 1) / "logs" / f"{number:04}")
 
 
-@pytest.fixture(scope="module")
-def lives(
-    staging_kernel: Path, guest_python: str, guest_imarium: str, tmp_path_factory: pytest.TempPathFactory
-) -> Lives:
-    place = tmp_path_factory.mktemp("power")
-    disk, share, tpm = place / "disk", place / "share", place / "tpm"
-    for directory in (share, tpm):
-        directory.mkdir()
+def live(place: Path, cuts: int, setup: Setup, session: str, attest: str) -> Lives:
+    """Let a machine live, and cut its power, so many times; then once more, to its end."""
+    share, disk = place / "share", place / "disk"
+    (place / "tpm").mkdir()
     with disk.open("wb") as file:
         file.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", disk], check=True)
-    source = Path(shlex.split(guest_python)[1].removeprefix("PYTHONPATH="))
-    write_library(share / "library.zip", SESSION.read_text().partition("\nSHARED = ")[0], source)
-    session = f"{guest_python} {shlex.quote(str(SESSION))}".replace("PYTHONPATH=", "PYTHONPATH=/run/library.zip:")
-    attest = f"{guest_imarium} attest --nonce {NONCE} --store /mnt/store -o /shared/evidence.cbor"
-    setup = Setup(kernel=staging_kernel, command=(), append=POLICY, disk=disk, share=share, tpm=tpm)
-    moments = random.Random(CUTS)  # noqa: S311 - any moments will do
-    for life in range(CUTS):
+    setup = replace(setup, disk=disk, share=share, tpm=place / "tpm")
+    moments = random.Random(cuts)  # noqa: S311 - any moments will do
+    for life in range(cuts):
         script = f"cp /shared/library.zip /run && {session} {life} cut"
         with Machine(replace(setup, command=("/bin/sh", "-c", script))) as machine:
             machine.wait_for("drains begin", 240)
             time.sleep(moments.uniform(0, LONGEST))
             machine.cut_power()
-    script = f"{session} {CUTS} end && {attest} && cp /mnt/store/ak/ak.pub /shared && umount /mnt"
+    script = f"{session} {cuts} end && {attest} && cp /mnt/store/ak/ak.pub /shared && umount /mnt"
     done = run(replace(setup, command=("/bin/sh", "-c", script)), 240)
     assert done.status == 0, done.console
-    return Lives(share)
+    return Lives(share, cuts)
 
 
-def test_the_power_was_cut_during_drains(lives: Lives) -> None:
-    asked = [lives.told(life) for life in range(CUTS)]
-    undone = sum(len(chunks) - deleted for chunks, deleted in asked)
-    last = Counter(lives.log(life).journal.entries[-1].event.value for life in range(CUTS))
-    print(
-        f"{CUTS} cuts after {sum(len(chunks) for chunks, _ in asked)} deletions, {undone} of them not known to be done"
-    )
+@pytest.fixture(scope="module")
+def machines(
+    staging_kernel: Path, guest_python: str, guest_imarium: str, tmp_path_factory: pytest.TempPathFactory
+) -> list[Lives]:
+    source = Path(shlex.split(guest_python)[1].removeprefix("PYTHONPATH="))
+    session = f"{guest_python} {shlex.quote(str(SESSION))}".replace("PYTHONPATH=", "PYTHONPATH=/run/library.zip:")
+    attest = f"{guest_imarium} attest --nonce {NONCE} --store /mnt/store -o /shared/evidence.cbor"
+    setup = Setup(kernel=staging_kernel, command=(), append=POLICY)
+    places = [tmp_path_factory.mktemp("power") for _ in CUTS]
+    for place in places:
+        (place / "share").mkdir()
+        write_library(place / "share" / "library.zip", SESSION.read_text().partition("\nSHARED = ")[0], source)
+    with ThreadPoolExecutor(len(places)) as pool:
+        begun = [
+            pool.submit(live, place, cuts, setup, session, attest) for place, cuts in zip(places, CUTS, strict=True)
+        ]
+        return [machine.result() for machine in begun]
+
+
+def test_the_power_was_cut_during_drains(machines: list[Lives]) -> None:
+    told = [lives.told(life) for lives in machines for life in range(lives.cuts)]
+    asked, deleted = sum(len(chunks) for chunks, _ in told), sum(done for _, done in told)
+    last = Counter(lives.log(life).journal.entries[-1].event.value for lives in machines for life in range(lives.cuts))
+    print(f"{len(told)} cuts after {asked} deletions, {asked - deleted} of them not known to be done")
     print(f"the journals end with {dict(last)}")
-    assert sum(deleted for _, deleted in asked) > CUTS
+    assert deleted > len(told) == 25
 
 
-def test_every_record_that_was_deleted_from_the_kernel_is_in_the_store(lives: Lives) -> None:
-    for life in range(CUTS):
-        chunks, _ = lives.told(life)
-        gone = b"".join(chunks)
-        kept = b"".join(lives.log(life).blocks())
-        assert kept.startswith(gone), f"life {life}: {len(gone)} bytes left the kernel, {len(kept)} are kept"
+def test_every_record_that_was_deleted_from_the_kernel_is_in_the_store(machines: list[Lives]) -> None:
+    for lives in machines:
+        for life in range(lives.cuts):
+            chunks, _ = lives.told(life)
+            gone = b"".join(chunks)
+            kept = b"".join(lives.log(life).blocks())
+            assert kept.startswith(gone), f"life {life}: {len(gone)} bytes left the kernel, {len(kept)} are kept"
 
 
-def test_each_log_checks_and_each_life_has_its_own(lives: Lives) -> None:
-    for life in range(CUTS):
-        log = lives.log(life)
-        assert (log.number, log.meta.start) == (life, "reset")
-        assert log.end_state() is not None
-        result = replay(log.blocks(), log.layout)
-        assert (result.records, result.bad_digests, len(result.boot_aggregates)) == (log.records, (), 1)
-        assert {entry.event for entry in log.journal.entries} >= {Event.KEPT, Event.DELETED}
+def test_each_log_checks_and_each_life_has_its_own(machines: list[Lives]) -> None:
+    for lives in machines:
+        for life in range(lives.cuts):
+            log = lives.log(life)
+            assert (log.number, log.meta.start) == (life, "reset")
+            assert log.end_state() is not None
+            result = replay(log.blocks(), log.layout)
+            assert (result.records, result.bad_digests, len(result.boot_aggregates)) == (log.records, (), 1)
+            assert {entry.event for entry in log.journal.entries} >= {Event.KEPT, Event.DELETED}
 
 
-def test_each_new_life_is_proven_from_its_reset(lives: Lives) -> None:
-    for life in range(CUTS + 1):
-        first = lives.first(life)
-        assert (first["log"], first["verdict"], first["registers"]) == (life, "proven", [10]), first
+def test_each_new_life_is_proven_from_its_reset(machines: list[Lives]) -> None:
+    for lives in machines:
+        for life in range(lives.cuts + 1):
+            first = lives.first(life)
+            assert (first["log"], first["verdict"], first["registers"]) == (life, "proven", [10]), first
 
 
-def test_the_verifier_passes_the_log_after_the_last_cut(lives: Lives) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "imarium",
-        "verify",
-        str(lives.share / "evidence.cbor"),
-        "--nonce",
-        NONCE,
-        "--json",
-    ]
-    done = subprocess.run([*command, "--ak", str(lives.share / "ak.pub")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout)
-    assert (said["verdict"], said["begins"]) == ("pass", "boot_aggregate")
-    assert said["covered"] > lives.first(CUTS)["total"]["records"]
+def test_the_verifier_passes_the_log_after_the_last_cut(machines: list[Lives]) -> None:
+    for lives in machines:
+        evidence, ak = lives.share / "evidence.cbor", lives.share / "ak.pub"
+        command = [
+            sys.executable,
+            "-m",
+            "imarium",
+            "verify",
+            str(evidence),
+            "--ak",
+            str(ak),
+            "--nonce",
+            NONCE,
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said = json.loads(done.stdout)
+        assert (said["verdict"], said["begins"]) == ("pass", "boot_aggregate")
+        assert said["covered"] > lives.first(lives.cuts)["total"]["records"]

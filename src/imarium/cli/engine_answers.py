@@ -1,5 +1,6 @@
 """What a running engine answers, for ``imarium engine``; docs/engine.md has the requests."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,13 +21,14 @@ def answers(engine: Engine, end: Callable[[], None]) -> Answer:
                 return {"files": [_measured(engine, path) for path in _texts(request, "paths")]}
             case "critical_data":
                 label, name, data = (_text(request, key) for key in ("label", "name", "data"))
-                return {"recorded": engine.measure_critical_data(label.encode(), name.encode(), _bytes(data))}
+                done = engine.measure_critical_data(os.fsencode(label), os.fsencode(name), _bytes(data))
+                return {"recorded": done}
             case "suspend":
                 path = Path(_text(request, "path"))
                 count = engine.suspend_to(path)
                 if not request.get("stay"):
                     end()
-                return {"records": count, "path": str(path), **status_document(engine.status())}
+                return {"handed_over": count, "path": str(path), **status_document(engine.status())}
             case "stop":
                 end()
                 return status_document(engine.status())
@@ -70,6 +72,10 @@ def _text(request: Mapping[str, object], key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str) or not value or "\0" in value:
         raise UsageError(f"{key} must be a text")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise UsageError(f"{key} must be a text") from None
     return value
 
 

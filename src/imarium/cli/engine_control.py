@@ -24,7 +24,7 @@ def suspend_engine(directory: Path, path: Path, *, stay: bool, json: bool) -> in
     if json:
         emit_json(done)
         return 0
-    console().print(f"suspended: {done['records']} records in {path}; go on with --restore {path}", markup=False)
+    console().print(f"suspended: {done['handed_over']} records in {path}; go on with --restore {path}", markup=False)
     return 0
 
 

@@ -147,6 +147,10 @@ def _show(result: KeepResult, name: str) -> None:
     else:
         out.print("kept     nothing: the kernel's list is empty and no log was begun")
     out.print(f"verdict  {result.verdict}: {result.reason}", markup=False)
+    if result.machine:
+        out.print(f"machine  {result.machine}", markup=False)
+    if result.gap is not None:
+        out.print(f"gap      {result.gap.reason}", markup=False)
 
 
 def _amount(records: int, size: int) -> str:

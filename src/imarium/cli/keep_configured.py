@@ -8,6 +8,7 @@ from pathlib import Path
 from imarium.cli.keep_api import api_server
 from imarium.cli.keep_check import problems_around
 from imarium.cli.keep_service import Host, MetricsFile
+from imarium.cli.library_log import take_over
 from imarium.cli.output import console, emit_json
 from imarium.cli.service_log import ServiceLog
 from imarium.custody import KILL_VARIABLE, Hook, SourceConfig, Store, kill_at
@@ -30,7 +31,9 @@ def go_on(source: SourceConfig, tcti: str | None, api: Mapping[str, object], *, 
     """
     config = ApiConfig.model_validate(api)
     serve = partial(api_server, config, [source], [tcti]) if config.listen else None
-    Host([source], ServiceLog("json" if as_json else "text"), serve=serve).run()
+    log = ServiceLog("json" if as_json else "text")
+    take_over(log)
+    Host([source], log, serve=serve).run()
     return 0
 
 
@@ -44,6 +47,7 @@ def go_on_as_configured(path: Path, *, as_json: bool) -> int:
     tctis = [entry.tcti for entry in config.source]
     serve = partial(api_server, config.api, sources, tctis) if config.api.listen else None
     log = ServiceLog("json" if as_json else config.log.format, config.log.level)
+    take_over(log)
     tidy = partial(_tidy, config.retention.wanted, sources, log)
     Host(sources, log, metrics=metrics, serve=serve, tidy=tidy).run()
     return 0

@@ -1,8 +1,8 @@
 """Whether the kernel's list continues a log, and where; or begins a new one.
 
 With registers that can be read this is proved: the way of reading is taken in which replay reaches them. Only where
-there is none do content, the journal and the boot id decide, and the result is called unproven; it is refused if
-registers proved the log before.
+there is none do content, the journal, the boot id and the TPM's reset count decide, and the result is called unproven;
+it is refused if registers proved the log before.
 """
 
 from collections.abc import Iterable, Iterator

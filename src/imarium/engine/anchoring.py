@@ -54,7 +54,7 @@ class _Lane:
         self.root = root
         self.pcr = pcr
         self.register = str(pcr) if pcr is not None else root.default_register
-        self.key = f"{root.name}.{self.register}"
+        self.key = f"{_identity(root)}.{self.register}"
         self._anchors = Anchors([Anchor(root, self.register)], directory, life=life)
         self._held = ExitStack()
         self._extending: Extending | None = None
@@ -138,6 +138,14 @@ class _Lane:
             self._error = error
             return False
         return self._extending.position > position
+
+
+def _identity(root: RootOfTrust) -> str:
+    """What tells a root of trust from another of the same driver, in this engine and in the next."""
+    try:
+        return root.identity
+    except ImariumError:  # it depends on a device that is not there
+        return root.name
 
 
 class Anchored:

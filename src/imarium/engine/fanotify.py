@@ -16,7 +16,7 @@ from typing import Self
 
 from imarium.errors import MissingComponent
 
-__all__ = ["FanotifyGroup", "Happened", "RawEvent"]
+__all__ = ["FanotifyGroup", "Happened", "RawEvent", "parse_events"]
 
 _CLOEXEC, _NONBLOCK, _CLASS_CONTENT = 0x1, 0x2, 0x4
 _UNLIMITED_QUEUE, _UNLIMITED_MARKS, _REPORT_TID = 0x10, 0x20, 0x100
@@ -93,7 +93,7 @@ class FanotifyGroup:
             data = os.read(self.descriptor, _READ)
         except BlockingIOError:
             return []
-        return list(_events(data))
+        return list(parse_events(data))
 
     def allow(self, descriptor: int) -> None:
         """Let the task that waits for this event's file go on. Nothing, if it was killed or the group was closed."""
@@ -110,7 +110,8 @@ class FanotifyGroup:
                 os.close(descriptor)
 
 
-def _events(data: bytes) -> Iterator[RawEvent]:
+def parse_events(data: bytes) -> Iterator[RawEvent]:
+    """The events in what was read. Raises MissingComponent for what is of another version."""
     position = 0
     while position + _EVENT.size <= len(data):
         length, version, _, _, mask, descriptor, task = _EVENT.unpack_from(data, position)

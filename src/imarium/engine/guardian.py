@@ -45,7 +45,8 @@ class Guardian:
             )
         except OSError as error:
             raise MissingComponent(f"cannot start the guardian of the watch: {error.strerror}") from error
-        assert process.stdout is not None  # noqa: S101 - it was asked for
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101 - both were asked for
+        os.set_blocking(process.stdin.fileno(), False)
         with process.stdout:
             ready = process.stdout.read(1)
         self._process = process
@@ -61,6 +62,11 @@ class Guardian:
         if process is not None and process.stdin is not None:
             process.stdin.close()
             process.wait()
+
+    @property
+    def process(self) -> int | None:
+        """Its process, while it runs."""
+        return None if self._process is None else self._process.pid
 
     def alive(self) -> None:
         """Say that this process is alive. Never waits: what was said before is enough if it was not taken yet."""

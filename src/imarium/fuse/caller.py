@@ -1,5 +1,6 @@
 """Who makes a system call on a mounted tree: its thread, and what that may do."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,8 @@ class Caller:
 
     def task(self) -> Task | None:
         """The thread's identity, or None if it is not to be seen."""
-        if not self.tid:
-            return None
         try:
-            text = (_PROC / str(self.tid) / "stat").read_bytes()
+            text = (self._place() / "stat").read_bytes()
             return Task(self.tid, int(text.rpartition(b")")[2].split()[_STARTED_FIELD]))
         except (OSError, ValueError, IndexError):
             return None
@@ -48,10 +47,8 @@ class Caller:
         That is capable() of the kernel, where this process is in the first user namespace. A thread of another
         namespace, also of an outer one, or one that is not to be seen, has none.
         """
-        if not self.tid:
-            return False
-        place = _PROC / str(self.tid)
         try:
+            place = self._place()
             theirs, ours = ((where / "ns" / "user").stat() for where in (place, _PROC / "self"))
             status = (place / "status").read_bytes()
         except OSError:
@@ -59,6 +56,12 @@ class Caller:
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
             return False
         return bool(_effective(status) >> number & 1)
+
+    def _place(self) -> Path:
+        """Where the thread is in /proc. Raises OSError where it is not, also if /proc counts processes otherwise."""
+        if not self.tid or (_PROC / "self").readlink() != Path(str(os.getpid())):
+            raise ProcessLookupError(self.tid)
+        return _PROC / str(self.tid)
 
 
 def _effective(status: bytes) -> int:

@@ -122,6 +122,7 @@ class Shelf:
         known, log = self._closed.get(number, (changed, None))
         if log is None or known != changed:
             log = await asyncio.to_thread(self._store.log, number)
+            log.keep_open()  # so that it can be read to its end while it is compressed or deleted
         self._remember(log, changed)
         return log
 
