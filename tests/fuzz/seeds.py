@@ -9,7 +9,11 @@ import cbor2
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "src")]
 
+from tests.unit import test_eventlog as cc  # noqa: E402
 from tests.unit.builders import BANKS, TEMPLATES, Made, ascii_line, binary, kexec, ng  # noqa: E402
+from tests.unit.cca_builders import Maker  # noqa: E402
+from tests.unit.snp_builders import ecc_ek, ek  # noqa: E402
+from tests.unit.snp_reports import Report, certificate_table  # noqa: E402
 
 from imarium.chain import ChainState  # noqa: E402 - found by the line above
 from imarium.custody import LogMeta  # noqa: E402
@@ -20,8 +24,9 @@ from imarium.engine import BUILTIN_POLICIES  # noqa: E402
 from imarium.formats.evidence import Evidence, ListPart, TpmPart  # noqa: E402
 from imarium.formats.records import ListLayout  # noqa: E402
 from imarium.formats.registers import PcrIndex  # noqa: E402
-from imarium.formats.tpm import selection_bytes  # noqa: E402
-from imarium.hashes import SHA1, SHA256  # noqa: E402
+from imarium.formats.software import SoftwareStatement  # noqa: E402
+from imarium.formats.tpm import Credential, selection_bytes  # noqa: E402
+from imarium.hashes import SHA1, SHA256, SHA384  # noqa: E402
 
 QUOTE = bytes.fromhex("ff54434780180000000440000000") + bytes(25) + bytes.fromhex("00000001000b03000400") + b"\x00\x20"
 SIGNATURE = bytes.fromhex("0014000b0100") + bytes(256)
@@ -122,7 +127,27 @@ def seeds() -> dict[str, list[bytes]]:
         "store": [bytes([file, at, at, 0]) + b"\xff" for file in range(5) for at in (0, 9)],
         "policy": [*BUILTIN_POLICIES.values(), *POLICY.splitlines(keepends=True)],
         "restore": [kexec(_records())],
+        "guests": _guests(),
+        "eventlog": [cc.header() + b"".join(cc.sha384_event(index, b"event") for index in range(1, 5)) + bytes(16)],
+        "registerlog": [b"SYNC sha384/" + b"00" * 48 + b"\n\nan event\r# a comment\n# .EXTEND " + b"11" * 48 + b"\n"],
     }
+
+
+def _guests() -> list[bytes]:
+    """What devices of guests say, and quotes of a TD where recorded ones are at hand."""
+    statement = SoftwareStatement(b"nonce", {"rtmr2": {SHA384: bytes(48)}}).encode()
+    vectors = PROJECT.parent / "shared" / "vectors"
+    recorded = [vectors / "dcap-qvl" / "tdx_quote", vectors / "go-tdx-guest" / "report.dat"]
+    made = [
+        Maker().token(),
+        Report().bytes(),
+        certificate_table(vcek=b"leaf", ask=b"issuer"),
+        ek(),
+        ecc_ek(),
+        statement,
+    ]
+    challenge = Credential(bytes(68), bytes(256)).encode()
+    return [*made, challenge, *(path.read_bytes() for path in recorded if path.is_file())]
 
 
 def main() -> None:

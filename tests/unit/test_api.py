@@ -137,6 +137,14 @@ def test_all_of_a_log_in_answers_of_limited_length(app: FastAPI) -> None:
         assert found == (binary(MADE) if form == "binary" else b"".join(map(ascii_line, MADE)))
 
 
+def test_the_next_answer_is_of_what_was_asked_for(app: FastAPI) -> None:
+    answer = get(app, "/v1/logs/newest/records?form=json&bank=sha256&from=10&to=250&wait=3&source=here")
+    assert answer.links["next"]["url"] == "/v1/logs/newest/records?form=json&bank=sha256&to=250&source=here&from=110"
+    last = get(app, "/v1/logs/newest/records?form=json&bank=sha256&from=210&to=250")
+    assert "link" not in last.headers
+    assert "link" not in get(app, "/v1/logs/newest/records?from=4000&to=9999").headers
+
+
 @pytest.mark.parametrize("at", [0, 1, 1024, 4321, 5000, None])
 def test_checkpoints_are_states_to_start_from(app: FastAPI, at: int | None) -> None:
     path = "/v1/logs/0/checkpoint?bank=sha1&bank=sha384" + ("" if at is None else f"&at={at}")
@@ -150,6 +158,30 @@ def test_a_verifier_that_starts_at_a_checkpoint_ends_where_the_log_does(app: Fas
     start = ChainState.from_document(get(app, "/v1/logs/0/checkpoint?at=4000").json())
     rest = get(app, "/v1/logs/0/records?from=4000").content
     assert replay([rest], ListLayout(), start=start).state == replay([binary(MADE)], ListLayout()).state
+
+
+def test_replays_from_the_beginning_are_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imarium.web.desk._NEAR", 2000)
+    running = most = 0
+    plain = Log.state_at
+
+    def slow(self: Log, number: int, banks: Any) -> ChainState:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+        return plain(self, number, banks)
+
+    monkeypatch.setattr(Log, "state_at", slow)
+    app = create_app([Holding("here", Store(log.directory.parents[1]))], limits=Limits(replays=2))
+    far = [httpx.Request("GET", f"{BASE}/v1/logs/0/checkpoint?at=4500&bank=sha384") for _ in range(5)]
+    answers = call(app, *far)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+    assert most == 1
+    problem(next(answer for answer in answers if answer.status_code == 503), 503, "too_many_replays")
+    near = [httpx.Request("GET", f"{BASE}/v1/logs/0/checkpoint?at=4500") for _ in range(5)]
+    assert {answer.status_code for answer in call(app, *near)} == {200}
 
 
 def test_conditional_requests(app: FastAPI) -> None:

@@ -38,6 +38,7 @@ def test_the_limits_on_the_page_are_the_limits() -> None:
         f"{limits.connections} each",
         f"{limits.waiters}, for at most {limits.wait:g} s",
         f"{limits.quotes}; one is made at a time",
+        f"{limits.replays}; one is replayed at a time",
         f"{limits.head >> 10} KiB, within {limits.head_seconds:g} s; else",
         f"{limits.body >> 10} KiB, within {limits.body_seconds:g} s",
         f"an idle connection | {limits.idle:g} s",

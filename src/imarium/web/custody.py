@@ -170,7 +170,7 @@ async def checkpoint(
         detail = f"log {kept.number} has {standing.records} records; there are no {records}"
         raise Problem(HTTPStatus.NOT_FOUND, "no_such_record", detail)
     offset = await asyncio.to_thread(kept.offset_of, records)
-    state = await asyncio.to_thread(kept.state_at, records, banks)
+    state = await desk.state(kept, records, banks)
     return CheckpointDocument.of(kept, state, offset)
 
 

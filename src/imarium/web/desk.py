@@ -2,15 +2,17 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
+from imarium.chain import ChainState
 from imarium.custody import KeepResult, Log, Store, Whole
 from imarium.errors import UsageError
+from imarium.hashes import HashAlgorithm
 from imarium.web.limits import Limits
 from imarium.web.problems import Problem
 from imarium.web.records import Extent, Source, kept_source, whole_source
@@ -18,6 +20,8 @@ from imarium.web.shelf import Shelf, Standing
 
 __all__ = ["Desk", "Holding", "Steward"]
 
+_NEAR = 1 << 14
+"""How many records are replayed for whoever asks, without waiting for a turn."""
 _SMALL = 1 << 16
 _SMALL_BODIES = 64
 
@@ -58,6 +62,8 @@ class Desk:
         self._look: asyncio.Task[tuple[Whole, Source]] | None = None
         self._quoting = asyncio.Lock()
         self._quotes = 0
+        self._replaying = asyncio.Lock()
+        self._replays = 0
         self._small: OrderedDict[str, asyncio.Task[bytes]] = OrderedDict()
 
     @property
@@ -90,6 +96,23 @@ class Desk:
                 HTTPStatus.SERVICE_UNAVAILABLE, "too_many_waiters", "too many requests wait; ask without wait"
             )
         await self.shelf.news(since, seconds)
+
+    async def state(self, log: Log, number: int, banks: Sequence[HashAlgorithm]) -> ChainState:
+        """The registers after ``number`` records. Where the index has not these banks, one replays at a time.
+
+        Raises Problem if too many wait for that, and what the log raises.
+        """
+        mark = await asyncio.to_thread(log.mark_before, number, banks)
+        if number - mark.records <= _NEAR:
+            return await asyncio.to_thread(log.state_at, number, banks)
+        if self._replays >= self.limits.replays:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_replays", "too many requests wait for a replay")
+        self._replays += 1
+        try:
+            async with self._replaying:
+                return await asyncio.to_thread(log.state_at, number, banks)
+        finally:
+            self._replays -= 1
 
     async def quote(self, nonce: bytes, first: int) -> bytes:
         """Evidence. Raises Problem if there is no root of trust, or too many wait for it."""

@@ -42,7 +42,7 @@ async def answer_records(desk: Desk, request: Request, wanted: Wanted) -> Respon
         await _news_or_gone(desk, request, standing, min(wanted.wait, desk.limits.wait))
         standing = await desk.log(standing.log.number)
         extent = await _extent(desk, standing, wanted)
-    headers = _headers(standing, extent)
+    headers = _headers(standing, extent) | _next_link(request, extent, wanted)
     if is_known(request.headers.get("if-none-match"), extent.tag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return await _body(desk, request, extent, headers)
@@ -86,7 +86,7 @@ def _headers(standing: Standing, extent: Extent) -> dict[str, str]:
     layout = f"digest={extent.bank.name}; byte-order={source.layout.byte_order}"
     if extent.bank in source.padded:
         layout += "; padded"
-    headers = {
+    return {
         "ETag": extent.tag,
         "Cache-Control": "private, no-cache",
         "Imarium-Log": str(log),
@@ -98,10 +98,14 @@ def _headers(standing: Standing, extent: Extent) -> dict[str, str]:
         "Imarium-Layout": layout,
         "Accept-Ranges": "bytes" if extent.is_kept else "none",
     }
-    if extent.last < source.records:
-        query = f"from={extent.last}&form={extent.form}&bank={extent.bank.name}"
-        headers["Link"] = f'</v1/logs/{log}/records?{query}>; rel="next"'
-    return headers
+
+
+def _next_link(request: Request, extent: Extent, wanted: Wanted) -> dict[str, str]:
+    """Where the rest of what was asked for is, if one answer does not hold all."""
+    if extent.last >= (extent.source.records if wanted.last is None else min(wanted.last, extent.source.records)):
+        return {}
+    url = request.url.include_query_params(**{"from": extent.last}).remove_query_params("wait")
+    return {"Link": f'<{url.path}?{url.query}>; rel="next"'}
 
 
 async def _body(desk: Desk, request: Request, extent: Extent, headers: dict[str, str]) -> Response:
