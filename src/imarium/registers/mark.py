@@ -4,14 +4,13 @@ It is one line of JSON with a checksum in a file of fixed size, written in place
 there. It can be lost: replay of the log from its last SYNC line gives it again.
 """
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from imarium import durable
 from imarium.errors import MissingComponent
+from imarium.formats.sealed import seal, unseal
 
 __all__ = ["Mark", "read_mark", "write_mark"]
 
@@ -60,19 +59,15 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 def _encode(mark: Mark) -> bytes:
     body = {"size": mark.size, "value": mark.value.hex(), "in_step": mark.in_step}
-    return json.dumps(body | {"sha256": _checksum(body)}).encode().ljust(_SIZE - 1) + b"\n"
-
-
-def _checksum(body: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+    return seal(body).ljust(_SIZE - 1) + b"\n"
 
 
 def _decode(data: bytes) -> Mark | None:
+    body = unseal(data)
+    if body is None:
+        return None
     try:
-        body = json.loads(data)
-        if body.pop("sha256") != _checksum(body):
-            return None
         mark = Mark(int(body["size"]), bytes.fromhex(body["value"]), body["in_step"] is True)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
     return mark if mark.size >= 0 else None

@@ -6,7 +6,6 @@ with a checksum, replaced whole and durably under a lock beside it.
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from imarium import durable, hashes
 from imarium.chain import extend as chain_extend
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.formats.sealed import seal, unseal
 from imarium.hashes import SHA384
 from imarium.registers.description import Access, Register
 from imarium.registers.provider import check_extend, check_store
@@ -159,22 +159,18 @@ def _encode(values: Mapping[Register, bytes]) -> bytes:
         {"name": r.name, "size": r.size, "hash": r.hash and r.hash.name, "access": int(r.access), "value": value.hex()}
         for r, value in values.items()
     ]
-    body = {"format": _FORMAT, "registers": entries}
-    return json.dumps(body | {"sha256": _checksum(body)}, indent=1).encode() + b"\n"
-
-
-def _checksum(body: object) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return seal({"format": _FORMAT, "registers": entries}, indent=1) + b"\n"
 
 
 def _decode(data: bytes, place: str) -> _Values:
+    body = unseal(data) if len(data) <= _MAX_FILE else None
+    if body is None or body.get("format") != _FORMAT:
+        raise _malformed(place)
     try:
-        body = json.loads(data) if len(data) <= _MAX_FILE else {}
-        genuine = body.pop("sha256") == _checksum(body) and body["format"] == _FORMAT
         values = {_described(entry): bytes.fromhex(entry["value"]) for entry in body["registers"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
+    except (ValueError, KeyError, TypeError, UsageError) as error:
         raise _malformed(place) from error
-    if not genuine or any(len(value) != register.size for register, value in values.items()):
+    if any(len(value) != register.size for register, value in values.items()):
         raise _malformed(place)
     return values
 

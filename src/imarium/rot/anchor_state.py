@@ -6,8 +6,6 @@ behind it is, the register tells that it was. A killed process loses nothing of 
 fails, most devices' registers are reset, and for the others the register no longer fits the file, which is reported.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from imarium import durable, hashes
 from imarium.errors import MalformedInput, UsageError
+from imarium.formats.sealed import seal, unseal
 from imarium.hashes import HashAlgorithm
 
 __all__ = ["AnchorError", "AnchorState", "BankValues", "read_state", "write_state"]
@@ -81,7 +80,7 @@ def write_state(path: Path, state: AnchorState) -> None:
 
 def _encode(state: AnchorState) -> bytes:
     error = state.error
-    body = {
+    body: dict[str, object] = {
         "number": state.number,
         "life": state.life,
         "position": state.position,
@@ -90,24 +89,20 @@ def _encode(state: AnchorState) -> bytes:
         "pending": None if state.pending is None else _to_text(state.pending),
         "error": None if error is None else [error.record, error.name, error.detail],
     }
-    return json.dumps(body | {"sha256": _checksum(body)}).encode()
+    return seal(body)
 
 
 def _decode(data: bytes) -> AnchorState | None:
+    body = unseal(data)
+    if body is None:
+        return None
     try:
-        body = json.loads(data)
-        if body.pop("sha256") != _checksum(body):
-            return None
         error = None if body["error"] is None else AnchorError(*body["error"])
         pending = None if body["pending"] is None else _from_text(body["pending"])
         initial, value = _from_text(body["initial"]), _from_text(body["value"])
         return AnchorState(body["life"], int(body["position"]), initial, value, pending, error, int(body["number"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError):
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError):
         return None
-
-
-def _checksum(body: object) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _to_text(values: BankValues) -> dict[str, str]:

@@ -6,7 +6,6 @@ opened for reading to be synced: IMA would measure that, and each note would mak
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent
 from imarium.formats.records import Frame
+from imarium.formats.sealed import seal, unseal
 from imarium.registers import Provider, Register
 
 __all__ = ["TAIL", "BridgeBusy", "BridgeState", "StateFile", "fingerprint"]
@@ -104,7 +104,7 @@ class StateFile:
 
 
 def _encode(state: BridgeState) -> bytes:
-    body = {
+    body: dict[str, object] = {
         "format": _FORMAT,
         "boot_id": state.boot_id,
         "initial": state.initial.hex(),
@@ -112,24 +112,21 @@ def _encode(state: BridgeState) -> bytes:
         "value": state.value.hex(),
         "tail": [each.hex() for each in state.tail],
     }
-    return json.dumps(body | {"sha256": _checksum(body)}, indent=1).encode() + b"\n"
-
-
-def _checksum(body: object) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return seal(body, indent=1) + b"\n"
 
 
 def _decode(data: bytes, size: int, place: str) -> BridgeState:
+    body = unseal(data) if len(data) <= _MAX_FILE else None
+    if body is None or body.get("format") != _FORMAT:
+        raise _malformed(place)
     try:
-        body = json.loads(data) if len(data) <= _MAX_FILE else {}
-        genuine = body.pop("sha256") == _checksum(body) and body["format"] == _FORMAT
         initial, value = bytes.fromhex(body["initial"]), bytes.fromhex(body["value"])
         tail = tuple(map(bytes.fromhex, body["tail"]))
         state = BridgeState(str(body["boot_id"]), initial, int(body["records"]), value, tail)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _malformed(place) from error
     fits = len(initial) == len(value) == size and len(tail) == min(TAIL, state.records)
-    if not genuine or not fits or any(len(each) != _FINGERPRINT for each in tail):
+    if not fits or any(len(each) != _FINGERPRINT for each in tail):
         raise _malformed(place)
     return state
 
