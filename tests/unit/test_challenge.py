@@ -62,6 +62,14 @@ def test_keys_of_other_algorithms_are_not_challenged() -> None:
         make_challenge(parse_public_area(ek(policy=b"")[:2] + b"\0\4" + ek(policy=b"")[4:]), RSA)
 
 
+def test_a_key_too_short_for_its_hash_is_not_challenged() -> None:
+    """RSA 1024 with SHA-512: a seed and its padding are longer than the key."""
+    head = b"\0\1\0\x0d" + ek(policy=b"")[4:]
+    area = head[: head.index(b"\x08\0")] + b"\4\0" + bytes(4) + b"\0\x80" + b"\x80" + b"\1" * 127
+    with pytest.raises(UsageError, match="1024 bits is too short for a seed of sha512"):
+        make_challenge(parse_public_area(area), RSA)
+
+
 def test_a_point_off_the_curve_is_no_key() -> None:
     with pytest.raises(MalformedInput, match="a usable key"):
         make_challenge(parse_public_area(ecc_ek()), RSA)

@@ -102,10 +102,17 @@ def _for_endorsement(certificate: x509.Certificate) -> bool:
 
 
 def _share(ek: VerificationKey, digest: hashes.HashAlgorithm) -> tuple[bytes, bytes]:
-    """A seed, and TPM2B_ENCRYPTED_SECRET's content, in which it is for the holder of the key alone."""
+    """A seed, and TPM2B_ENCRYPTED_SECRET's content, in which it is for the holder of the key alone.
+
+    Raises UsageError for an RSA key that a seed does not fit into.
+    """
     if isinstance(ek, rsa.RSAPublicKey):
         seed = secrets.token_bytes(digest.digest_size)
-        return seed, ek.encrypt(seed, padding.OAEP(padding.MGF1(digest), digest, _IDENTITY))
+        try:
+            return seed, ek.encrypt(seed, padding.OAEP(padding.MGF1(digest), digest, _IDENTITY))
+        except ValueError as error:
+            found = f"{ek.key_size} bits is too short for a seed of {digest.name}"
+            raise UsageError(f"an endorsement key of {found}; use one of the TCG's templates") from error
     ephemeral = ec.generate_private_key(ek.curve)
     size = (ek.curve.key_size + 7) // 8
     here, there = (key.public_numbers() for key in (ephemeral.public_key(), ek))
