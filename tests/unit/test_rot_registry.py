@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from imarium.engine import Engine
-from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
+from imarium.errors import DeviceError, MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.software import SOFTWARE_QUOTE_TYPE
 from imarium.hashes import SHA256, SHA384, HashAlgorithm
 from imarium.registers import Access, ForeignExtend, MemoryRegisters, Register, RegisterReadOnly
@@ -34,6 +34,7 @@ from imarium.rot.register_root import RegisterRoot
 from imarium.rot.registry import BUILTIN
 from imarium.rot.software import SoftwareRoot
 from imarium.rot.tdx import TdxRoot
+from imarium.rot.tpm_root import _pcr
 
 AGILE = [Register("r0", bank.size, bank, Access.RTMR | Access.W) for bank in (SHA256, SHA384)]
 
@@ -95,6 +96,26 @@ def test_a_known_name_is_that_one_or_none() -> None:
     assert choose_root("absent", [GOOD, ABSENT]).root is None
 
 
+def test_a_device_that_breaks_off_once_open_is_refused_and_closed() -> None:
+    """A TPM that was not started opens, and fails at the first command."""
+    closed = []
+
+    class Silent(RegisterRoot):
+        def registers(self) -> tuple[Register, ...]:
+            raise DeviceError("it does not answer; start it")
+
+        def close(self) -> None:
+            closed.append(True)
+
+    silent = Driver("silent", "", lambda _: Silent(MemoryRegisters(AGILE)))
+    choice = choose_root(None, [silent, GOOD])
+    assert choice.root is not None
+    assert choice.refused == (("silent", "it does not answer; start it"),)
+    assert closed == [True]
+    assert "does not answer" in str(choose_root("silent", [silent]).bypass)
+    choice.root.close()
+
+
 def test_what_is_opened_halfway_is_closed() -> None:
     closed = []
 
@@ -128,6 +149,25 @@ def test_a_broken_third_party_driver_says_so_when_used(
     assert "the name is taken" in caplog.text
     with pytest.raises(MissingComponent, match=says):
         open_root("mine")
+
+
+@pytest.mark.parametrize("fault", ["unknown_name", "{}['x']", "1 / 0", "assert False", "raise RuntimeError('no')"])
+def test_a_third_party_module_that_breaks_does_not_take_the_others_with_it(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_driver.py").write_text(f"{fault}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = [EntryPoint("mine", "broken_driver:DRIVER", "imarium.rot")]
+    monkeypatch.setattr("imarium.rot.registry.entry_points", lambda **_: points)
+    assert [driver.name for driver in drivers()] == [*(driver.name for driver in BUILTIN), "mine"]
+    with pytest.raises(MissingComponent, match="mend its package"):
+        open_root("mine")
+
+
+@pytest.mark.parametrize("name", ["", "01", "32", "-1", "+1", "\u0663", "9" * 5000])
+def test_what_is_no_pcr(name: str) -> None:
+    with pytest.raises(UsageError, match="is no PCR; give a number from 0 to 31"):
+        _pcr(name)
 
 
 def test_options_are_known_given_and_given_once() -> None:

@@ -25,6 +25,7 @@ app.command()(bridge)
 app.command()(ak)
 app.command()(ek)
 
+_MAX_DIGITS = 4
 _EVERY_PCR = tuple(PcrIndex(index) for index in range(PCRS))
 
 
@@ -186,8 +187,8 @@ def _digest(text: str) -> tuple[HashAlgorithm, bytes]:
 
 
 def _number(name: str) -> int:
-    if not (name.isascii() and name.isdigit()):
-        raise UsageError(f"{name!r} is no PCR; give its number, or the root of trust that has it with --rot")
+    if not (name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS):
+        raise UsageError(f"{name[:20]!r} is no PCR; give its number, or the root of trust that has it with --rot")
     return int(name)
 
 

@@ -6,10 +6,11 @@ project's own. A name is ``DRIVER`` or ``DRIVER:ARGUMENT``, the argument being t
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from imarium.errors import ImariumError, MissingComponent, UsageError
+from imarium.errors import ImariumError, MissingComponent, RefusedOperation, UsageError
 from imarium.rot.cca import cca_root, virtcca_root
 from imarium.rot.protocol import HasCaveat, RootOfTrust
 from imarium.rot.snp import snp_root
@@ -22,6 +23,11 @@ __all__ = ["BUILTIN", "GROUP", "Choice", "Driver", "choose_root", "default_root"
 
 GROUP = "imarium.rot"
 _LOG = logging.getLogger("imarium.rot")
+_FAULTS = (
+    *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError),
+    *(LookupError, ArithmeticError, AssertionError, RuntimeError, OSError),
+)
+"""What a module of somebody else's may raise as it is loaded: one that is broken must not take the others with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +119,13 @@ def choose_root(name: str | None = None, among: Sequence[Driver] | None = None) 
     refused: list[tuple[str, str]] = []
     for driver in tried:
         try:
-            root = open_root(driver, known)
+            root = _open_to_anchor(driver, known)
         except ImariumError as error:
             refused.append((driver, str(error)))
             continue
-        reason = _cannot_anchor(root)
-        if reason is None:
-            if isinstance(root, HasCaveat):
-                _LOG.warning("%s: %s", root.name, root.caveat)
-            return Choice(root, None, tuple(refused))
-        root.close()
-        refused.append((driver, reason))
+        if isinstance(root, HasCaveat):
+            _LOG.warning("%s: %s", root.name, root.caveat)
+        return Choice(root, None, tuple(refused))
     if name is None:
         listed = "; ".join(f"{driver}: {reason}" for driver, reason in refused) or "there are no drivers"
         why = f"no root of trust opens ({listed})"
@@ -133,11 +135,17 @@ def choose_root(name: str | None = None, among: Sequence[Driver] | None = None) 
     return Choice(None, why, tuple(refused))
 
 
-def _cannot_anchor(root: RootOfTrust) -> str | None:
-    of_default = [register for register in root.registers() if register.name == root.default_register]
-    if of_default and all(register.extensible for register in of_default):
-        return None
-    return f"{root.name} cannot extend its default register {root.default_register!r}; name another register or device"
+def _open_to_anchor(name: str, among: Sequence[Driver]) -> RootOfTrust:
+    """As :func:`open_root`. Raises RefusedOperation for one that cannot extend its default register."""
+    root = open_root(name, among)
+    with ExitStack() as stack:
+        stack.callback(root.close)
+        of_default = [register for register in root.registers() if register.name == root.default_register]
+        if not of_default or not all(register.extensible for register in of_default):
+            what = f"{root.name} cannot extend its default register {root.default_register!r}"
+            raise RefusedOperation(f"{what}; name another register or device")
+        stack.pop_all()
+    return root
 
 
 def _find(name: str, among: Sequence[Driver]) -> tuple[Driver, str]:
@@ -152,7 +160,7 @@ def _find(name: str, among: Sequence[Driver]) -> tuple[Driver, str]:
 def _load(point: EntryPoint) -> Driver:
     try:
         driver = point.load()
-    except (ImportError, AttributeError, SyntaxError, OSError, ValueError, TypeError) as error:
+    except _FAULTS as error:
         return _broken(point, f"{type(error).__name__}: {error}")
     if not isinstance(driver, Driver) or driver.name != point.name:
         return _broken(point, f"it is no imarium.rot.Driver called {point.name}")

@@ -24,6 +24,8 @@ from imarium.rot.tss import default_tcti
 
 __all__ = ["TpmRoot", "choose_banks", "tpm_root"]
 
+_PCRS = {str(index): PcrIndex(index) for index in range(MAX_PCRS)}
+
 
 class TpmRoot:
     """A TPM; implements :class:`~imarium.rot.protocol.RootOfTrust`.
@@ -204,6 +206,6 @@ def tpm_root(argument: str) -> TpmRoot:
 
 
 def _pcr(name: str) -> PcrIndex:
-    if not (name.isascii() and name.isdigit() and name == str(int(name)) and int(name) < MAX_PCRS):
-        raise UsageError(f"{name!r} is no PCR; give a number from 0 to {MAX_PCRS - 1}")
-    return PcrIndex(int(name))
+    if name not in _PCRS:
+        raise UsageError(f"{name[:20]!r} is no PCR; give a number from 0 to {MAX_PCRS - 1}")
+    return _PCRS[name]
