@@ -13,7 +13,7 @@ from imarium.formats.cca import parse_cca_token
 from imarium.formats.snp import parse_certificate_table, parse_snp_report, svsm_report_data
 from imarium.formats.tdx import parse_tdx_quote
 from imarium.formats.tpm import parse_public
-from imarium.hashes import SHA1, SHA256, SHA384
+from imarium.hashes import SHA1, SHA256, SHA384, SHA512
 from imarium.registers import FileRegisters, RegisterReadOnly
 from imarium.rot import EndorsementKind, RootOfTrust, Tpm, choose_root, open_root
 from imarium.rot.snp import SnpRoot
@@ -182,6 +182,23 @@ def test_a_virtcca_vm_gives_its_token_by_its_device(tmp_path: Path) -> None:
         open_root(f"virtcca:token={tmp_path / 'none'}")
     with pytest.raises(UsageError, match="'token=x' is not an option"):
         open_root("cca:token=x")
+
+
+@pytest.mark.parametrize("name", ["cca", "virtcca"])
+def test_a_guest_of_another_kind_is_no_realm(td: Path, name: str) -> None:
+    with pytest.raises(RefusedOperation, match="come from 'tdx_guest': this is no realm; use its driver"):
+        open_root(f"{name}:reports={td / 'report'}")
+
+
+def test_a_realms_boot_aggregate_is_its_tokens_where_a_device_has_no_rim(tmp_path: Path) -> None:
+    registers = tmp_path / "registers"
+    registers.mkdir()
+    (registers / "rem0:sha256").write_bytes(bytes(32))
+    with guest(tmp_path, "arm_cca_guest") as mount, open_root(f"cca:{registers},reports={mount / 'report'}") as rot:
+        assert [register.name for register in rot.registers()] == ["rem0"]
+        assert rot.boot_aggregate(SHA256) == bytes(32)
+        with pytest.raises(UsageError, match="measures in sha256, not in sha512"):
+            rot.boot_aggregate(SHA512)
 
 
 def test_a_realm_with_a_device_extends_there(realm: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from imarium.errors import DeviceError, UsageError
+from imarium.errors import DeviceError, RefusedOperation, UsageError
 from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, RemIndex, parse_cca_token, slot_of_rem
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
@@ -53,13 +53,13 @@ class TokenRegisters:
 
     def registers(self) -> tuple[Register, ...]:
         """``rem0`` to ``rem3`` and ``rim``, in the realm's hash algorithm."""
-        claims = self._claims()
+        claims = self.claims()
         bank = claims.hash_algorithm
         return tuple(Register(name, bank.size, bank, Access.R) for name in sorted(_by_name(claims)))
 
     def read(self, register: Register) -> bytes:
         """The value in a new token. Raises UsageError for a register that is not there."""
-        values = _by_name(self._claims())
+        values = _by_name(self.claims())
         if register.name not in values:
             raise UsageError(f"a realm has no register {register.name!r}; it has {', '.join(values)}")
         return values[register.name]
@@ -75,15 +75,21 @@ class TokenRegisters:
         """Raises RegisterReadOnly."""
         self.extend(register, value)
 
-    def _claims(self) -> RealmClaims:
+    def claims(self) -> RealmClaims:
+        """What a new token claims. Raises DeviceError."""
         return self.token(secrets.token_bytes(CHALLENGE_SIZE))[1]
 
 
 def _reported(reports: Path, challenge: bytes) -> bytes:
-    return request_report(challenge, directory=reports).outblob
+    report = request_report(challenge, directory=reports)
+    if report.provider in _OTHERS:
+        raise RefusedOperation(f"reports here come from {report.provider!r}: this is no realm; use its driver")
+    return report.outblob
 
 
 _ADVICE = "name a device that can, as in cca:DEVICE"
+_OTHERS = ("tdx_guest", "sev_guest")
+"""Providers of reports that are no tokens. What VirtCCA's provider is called was not seen."""
 
 
 class CcaRoot(RegisterRoot):
@@ -112,11 +118,11 @@ class CcaRoot(RegisterRoot):
         return None if number is None else PcrIndex(slot_of_rem(RemIndex(number)))
 
     def boot_aggregate(self, bank: HashAlgorithm) -> bytes:
-        """The RIM as it is. Raises UsageError for a bank that is not the realm's."""
-        values = self.read(["rim"])["rim"]
-        if bank not in values:
-            raise UsageError(f"the realm measures in {', '.join(each.name for each in values)}, not in {bank.name}")
-        return values[bank]
+        """The RIM as the token has it. Raises UsageError for a bank that is not the realm's."""
+        claims = self._tokens.claims()
+        if bank != claims.hash_algorithm:
+            raise UsageError(f"the realm measures in {claims.hash_algorithm.name}, not in {bank.name}")
+        return claims.rim
 
     def quote(self, nonce: bytes, registers: Collection[str] = ()) -> NativeQuote:
         """The token over a challenge of 64 bytes; it covers every register. ``values`` are those in the token."""
