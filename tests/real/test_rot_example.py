@@ -72,6 +72,14 @@ def test_an_installed_driver_is_read_and_extended(installed: Path, tmp_path: Pat
     assert "no register 'page'" in run(installed, "read", "--rot", rot, "-r", "page", status=2).stderr
 
 
+def test_only_the_projects_errors_leave_an_installed_driver(installed: Path, tmp_path: Path) -> None:
+    """As the rules for drivers ask for."""
+    rot = f"notebook:{tmp_path / 'file'}"
+    for content in (b"zz\n", b"\xff\n", b"00\n"):
+        (tmp_path / "file").write_bytes(content)
+        assert "64 hexadecimal digits" in run(installed, "read", "--rot", rot, status=3).stderr
+
+
 def test_an_installed_driver_anchors_a_list(installed: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from imarium.rot import Anchor, Anchors, choose_root\n"

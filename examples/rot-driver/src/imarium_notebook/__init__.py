@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from imarium.errors import MissingComponent, RefusedOperation, UsageError
+from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.hashes import SHA256, HashAlgorithm
 from imarium.registers import Access, Register
 from imarium.rot import Driver, NativeQuote, Values
@@ -53,13 +53,13 @@ class Notebook:
         return (BOOK,)
 
     def read(self, registers: Collection[str]) -> Values:
-        """The chain's value. Raises UsageError for another register."""
+        """The chain's value. Raises UsageError for another register, MalformedInput for lines that are no digests."""
         for name in registers:
             if name != BOOK.name:
                 raise UsageError(f"a notebook has no register {name!r}; it has {BOOK.name}")
         value = bytes(SHA256.size)
-        for line in self._path.read_text("ascii").split():
-            value = SHA256.digest(value + bytes.fromhex(line))
+        for digest in self._digests():
+            value = SHA256.digest(value + digest)
         return {name: {SHA256: value} for name in registers}
 
     def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
@@ -77,6 +77,21 @@ class Notebook:
         """Raises RefusedOperation: paper does not sign."""
         del nonce, registers
         raise RefusedOperation("a notebook cannot quote; use a root of trust that signs")
+
+    def _digests(self) -> list[bytes]:
+        try:
+            digests = [bytes.fromhex(line) for line in self._path.read_text("ascii").splitlines()]
+        except OSError as error:
+            raise MissingComponent(f"{self._path}: {error.strerror}; give a file that can be read") from error
+        except ValueError as error:
+            raise self._malformed() from error
+        if any(len(digest) != SHA256.size for digest in digests):
+            raise self._malformed()
+        return digests
+
+    def _malformed(self) -> MalformedInput:
+        expected = "lines of 64 hexadecimal digits"
+        return MalformedInput(str(self._path), offset=0, expected=expected, found="something else")
 
     def _write(self, data: bytes) -> None:
         try:
