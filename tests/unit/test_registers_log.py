@@ -271,6 +271,12 @@ def test_someone_elses_extend_in_the_middle_of_an_append_is_told_and_healed(log,
     assert log.verify(start=last_sync(log)).in_step
 
 
+def test_a_log_that_is_not_there_is_held_against_the_value_that_is_given(log, provider, monkeypatch):
+    monkeypatch.setattr(provider, "read", None)
+    for value in (b"", bytes(32)):
+        assert not log.verify(value).in_step
+
+
 def test_a_register_for_events_only_takes_no_digest(tmp_path):
     events_only = Register("events", 32, SHA256, Access.RTMR)
     provider = MemoryRegisters([events_only])

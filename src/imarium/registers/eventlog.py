@@ -115,7 +115,8 @@ class EventLog:
         Nothing is written. What a crash left is seen as it is. Raises MalformedInput, MissingComponent.
         """
         if not self.path.exists():
-            return verify((), self._hash, value or self._provider.read(self.register), start=start)
+            target = self._provider.read(self.register) if value is None else value
+            return verify((), self._hash, target, start=start)
         with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as log:
             target = self._provider.read(self.register) if value is None else value
             return verify(read_lines(_blocks(log), self._hash), self._hash, target, start=start)
