@@ -35,6 +35,11 @@ section inside; nsenter --mount --net --target $(pid) sh -c '
   ip -o link | grep -v ": lo:"'
 section devices; sh -c 'echo $$ >/sys/fs/cgroup/system.slice/imarium.service/cgroup.procs
   for device in null fuse; do (: </dev/$device) 2>/dev/null && echo $device; done'
+section list; systemctl start imarium-list
+  systemctl show imarium-list -p ActiveState; systemctl show imarium-list -p StatusText
+  cut -d" " -f5 /run/imarium-list/ascii_runtime_measurements_sha256
+  cat /run/imarium-list/runtime_measurements_count; stat -c '%a %U %G' /run/imarium-list/violations
+  systemctl stop imarium-list; systemctl show imarium-list -p Result; ls /run/imarium-list
 section stop; systemctl stop imarium; systemctl show imarium -p Result -p ExecMainStatus
 section journal; journalctl -u imarium -o cat --no-pager | grep '^{'
 section end
@@ -135,6 +140,18 @@ def test_its_places_are_its_own_and_the_socket_its_groups(sections: dict[str, li
 def test_it_sees_no_homes_no_devices_and_no_network_and_writes_nowhere_else(sections: dict[str, list[str]]) -> None:
     assert sections["inside"] == []
     assert sections["devices"] == ["null"]
+
+
+def test_the_other_unit_shows_the_whole_list_to_the_machine(sections: dict[str, list[str]]) -> None:
+    files = ["boot_aggregate", "kernel_version", *(f"/srv/file-{number}" for number in (1, 2, 3))]
+    assert sections["list"] == [
+        "ActiveState=active",
+        "StatusText=mounted at /run/imarium-list",
+        *files,
+        "5",
+        "440 root root",
+        "Result=success",
+    ]
 
 
 def test_it_ends_well_and_its_log_is_json(sections: dict[str, list[str]]) -> None:

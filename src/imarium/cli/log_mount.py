@@ -10,6 +10,7 @@ from imarium.cli.options import Banks, SourceDirectory, StoreDirectory, named_ba
 from imarium.cli.output import progress_console
 from imarium.custody import View, default_store
 from imarium.custody.machine import boot_id, registers_of
+from imarium.custody.notify import Notifier
 from imarium.custody.tree import ListTree
 from imarium.fuse import mount as mount_tree
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
@@ -39,13 +40,12 @@ def mount(
     counted = (lists.path / "violations").exists()
     tree = ListTree(view, _banks(lists, bank, note), violations=lists.violations if counted else None)
     said = _first_look(view, note)
-    mount_tree(
-        tree,
-        directory,
-        fsname="imarium-log",
-        ready=lambda: note.print(f"mounted at {directory}: {said}; interrupt to unmount", markup=False),
-        allow_other=allow_other,
-    )
+
+    def ready() -> None:
+        note.print(f"mounted at {directory}: {said}; interrupt to unmount", markup=False)
+        Notifier.from_environment().ready(f"mounted at {directory}")
+
+    mount_tree(tree, directory, fsname="imarium-log", ready=ready, allow_other=allow_other)
 
 
 def _banks(lists: ImaDirectory, wanted: list[str] | None, note: Console) -> list[HashAlgorithm]:
