@@ -11,10 +11,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.unit.custody_kernel import Kernel, records, violation
+from tests.unit.custody_kernel import LAYOUT, Kernel, records, violation
 
 from imarium.custody import Keeper, Store, View
 from imarium.custody.tree import ListTree
+from imarium.formats.records import Record, encode_record
+from imarium.formats.registers import IMA_PCR
+from imarium.formats.templates import template
 from imarium.fuse import TreeError
 from imarium.hashes import SHA256
 from imarium.securityfs import ListBusy
@@ -125,3 +128,16 @@ def test_errors_have_the_numbers_of_system_calls(
 
     monkeypatch.setattr(kernel, "snapshot", held)
     refused(errno.EBUSY, lambda: tree.open("/runtime_measurements_count", os.O_RDONLY))
+
+
+def test_a_record_that_text_cannot_show_is_an_error_there_and_bytes_elsewhere(tree: ListTree, kernel: Kernel) -> None:
+    found = template(b"ima-ng")
+    assert found is not None
+    data = b"\xff\xff\xff\xff"
+    digest = LAYOUT.template_digest(found, data)
+    kernel.current_list += encode_record(Record(0, 0, IMA_PCR, digest, found, data, LAYOUT))
+    assert content(tree, "binary_runtime_measurements") == kernel.current_list
+    text = tree.open("/ascii_runtime_measurements", os.O_RDONLY)
+    for _ in range(2):
+        refused(errno.EIO, lambda: text.read(0, 1 << 20))
+    assert text.read(0, 50).startswith(b"10 ")
