@@ -1,10 +1,10 @@
 # What there is to do; `make` alone prints it.
 
 PYTEST := .venv/bin/python -m pytest
-COVERED := formats chain custody verifier securityfs
+COVERED := formats chain registers engine custody verifier securityfs
 SOURCES := src tests bench demo examples vm vm/run vm/build-kernel
 
-.PHONY: help setup demo demo-vm test lint unit real vm fuzz bench clean
+.PHONY: help setup demo demo-vm test lint unit real vm fuzz bench deb clean
 
 help: ## print this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
