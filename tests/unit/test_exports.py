@@ -301,6 +301,7 @@ EXPORTS = {
         "TreeError",
         "mount",
         "mounted",
+        "require_library",
         "unmount",
     },
     "imarium.registers": {
