@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -425,6 +426,20 @@ class TestCertificates:
         large = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), bytes(16384)),)
         with pytest.raises(MalformedInput, match="at most 16384 bytes"):
             load_certificate(certificate(P521, "aik", extensions=large))
+
+    def test_names_of_odd_lengths_are_not_warned_of(self):
+        """A sender's certificate must not write on standard error."""
+        key, start, end = P521, NOW - timedelta(days=1), NOW + timedelta(days=1)
+        with pytest.warns(UserWarning, match="length"):
+            country = x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "nowhere at all", _validate=False)
+        subject = x509.Name([country])
+        builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, start, end)
+        data = builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            leaf, faults = open_chain(CertifiedKey(data, (), data, NOW))
+        assert leaf is not None
+        assert any("nowhere at all" in fault for fault in faults)
 
     def test_signatures_without_a_hash_are_refused(self):
         key = ed25519.Ed25519PrivateKey.generate()

@@ -11,7 +11,6 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.utils import CryptographyDeprecationWarning
 
 from imarium.errors import MalformedInput, UsageError
 
@@ -73,13 +72,14 @@ def load_certificate(data: bytes) -> x509.Certificate:
     """The certificate that ``data`` is, in DER. Raises MalformedInput.
 
     Its key, its signature's algorithm and its extensions can be read without an error. AMD numbers some certificates
-    with 0, which RFC 5280 rules out: that is let pass.
+    with 0, which RFC 5280 rules out: that is let pass. So are names of odd lengths, which the library would warn of on
+    standard error.
     """
     if len(data) > MAX_CERTIFICATE:
         raise _malformed(f"at most {MAX_CERTIFICATE} bytes", f"{len(data)}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            warnings.simplefilter("ignore", UserWarning)  # as those of the library are
             certificate = x509.load_der_x509_certificate(data)
             hash_name = _read(certificate)
     except _UNREADABLE as error:

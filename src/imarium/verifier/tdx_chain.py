@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from imarium.errors import UsageError
+from imarium.errors import MalformedInput, UsageError
 from imarium.formats.tdx import QeReport, TdxQuote
+from imarium.verifier.certificates import chain_faults, load_certificate
 from imarium.verifier.reason import Reason
 
 __all__ = ["INTEL_QE_SIGNER", "INTEL_ROOT", "check_chain", "root_fingerprint"]
@@ -31,26 +32,14 @@ _QE_ATTRIBUTES = bytes.fromhex("11000000000000000000000000000000")
 _QE_ATTRIBUTES_MASK = bytes.fromhex("fbffffffffffffff0000000000000000")
 """INIT and PROVISIONKEY, and no DEBUG; MODE64BIT and XFRM may be anything. From Intel's signed TD_QE identity."""
 
-_KNOWN_EXTENSIONS = (x509.BasicConstraints, x509.KeyUsage)
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.ExtensionNotFound,
-    x509.UnsupportedGeneralNameType,
-)
-"""What cryptography raises for a certificate it cannot make sense of."""
-
 
 def root_fingerprint(root_ca: bytes | None) -> bytes:
     """SHA-256 of the root certificate ``root_ca`` (DER), or of Intel's. Raises UsageError for what is none."""
     if root_ca is None:
         return INTEL_ROOT
     try:
-        x509.load_der_x509_certificate(root_ca)
-    except _UNREADABLE as error:
+        load_certificate(root_ca)
+    except MalformedInput as error:
         raise UsageError(f"the root CA is not a certificate in DER ({error}); give one") from error
     return hashlib.sha256(root_ca).digest()
 
@@ -65,11 +54,11 @@ def check_chain(quote: TdxQuote, *, root: bytes, at: datetime) -> Iterator[Reaso
     yield from _check_binding(quote)
     yield from _check_qe(quote.qe_report)
     try:
-        chain = [x509.load_der_x509_certificate(certificate) for certificate in quote.pck_chain]
-        pck = chain[0].public_key()
-    except _UNREADABLE as error:
-        yield Reason("pck_chain_invalid", f"a certificate of the PCK chain cannot be read: {_line(error)}")
+        chain = [load_certificate(certificate) for certificate in quote.pck_chain]
+    except MalformedInput as error:
+        yield _bad_chain(f"a certificate cannot be read: {error}")
         return
+    pck = chain[0].public_key()
     key = pck if isinstance(pck, ec.EllipticCurvePublicKey) and isinstance(pck.curve, ec.SECP256R1) else None
     if not _signed(key, quote.qe_report_signature, quote.qe_report.data):
         yield Reason("qe_signature_invalid", "the QE report's signature is not the PCK's")
@@ -100,53 +89,18 @@ def _check_path(chain: Sequence[x509.Certificate], *, root: bytes, at: datetime)
         yield _bad_chain("it has one certificate: the root must be in it")
     if not hmac.compare_digest(chain[-1].fingerprint(SHA256()), root):
         yield _bad_chain(f"it does not end with the trusted root, but with {chain[-1].fingerprint(SHA256()).hex()}")
-    for place, certificate in enumerate(chain):
-        issuer = chain[min(place + 1, len(chain) - 1)]
-        fault = _certificate_fault(certificate, at) or _issuer_fault(certificate, issuer, below=place)
-        if fault is not None:
-            yield _bad_chain(f"certificate {place}: {fault}")
-    try:
-        constraints = chain[0].extensions.get_extension_for_class(x509.BasicConstraints).value
-    except _UNREADABLE as error:
-        yield _bad_chain(f"whether the PCK certificate is a CA's cannot be told: {_line(error)}")
-        return
-    if constraints.ca:
-        yield _bad_chain("the PCK certificate is a CA's")
+    for fault in chain_faults(chain, at):
+        yield _bad_chain(fault)
+    if _is_authority(chain[0]):
+        yield _bad_chain("the PCK certificate is a CA's, or does not say that it is none")
 
 
-def _certificate_fault(certificate: x509.Certificate, at: datetime) -> str | None:
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it is an authority's, or does not say."""
     try:
-        if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
-            span = f"{certificate.not_valid_before_utc:%F} to {certificate.not_valid_after_utc:%F}"
-            return f"it is valid from {span}, not on {at:%F}"
-        unknown = [
-            extension.oid.dotted_string
-            for extension in certificate.extensions
-            if extension.critical and not isinstance(extension.value, _KNOWN_EXTENSIONS)
-        ]
-    except _UNREADABLE as error:
-        return f"it cannot be read: {_line(error)}"
-    return f"it has critical extensions nobody knows: {', '.join(unknown)}" if unknown else None
-
-
-def _issuer_fault(certificate: x509.Certificate, issuer: x509.Certificate, *, below: int) -> str | None:
-    """``below`` is how many CAs stand between ``issuer`` and the PCK certificate."""
-    try:
-        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
-    except _UNREADABLE as error:
-        return f"its issuer is no CA: {_line(error)}"
-    if not constraints.ca or not usage.key_cert_sign:
-        return "its issuer is no CA"
-    if issuer is not certificate and constraints.path_length is not None and below > constraints.path_length:
-        return f"its issuer may stand above {constraints.path_length} CAs, and stands above {below}"
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except InvalidSignature:
-        return "its signature is not its issuer's"
-    except _UNREADABLE as error:
-        return f"the next certificate is not its issuer: {_line(error)}"
-    return None
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _attestation_key(point: bytes) -> ec.EllipticCurvePublicKey | None:
@@ -176,8 +130,3 @@ def _signed(key: ec.EllipticCurvePublicKey | None, signature: bytes, message: by
 
 def _bad_chain(detail: str) -> Reason:
     return Reason("pck_chain_invalid", f"the PCK chain: {detail}")
-
-
-def _line(error: Exception) -> str:
-    """The error's text on one line."""
-    return " ".join(str(error).split())
