@@ -193,6 +193,26 @@ def test_a_list_behind_what_firmware_extended(td: Machine) -> None:
     assert td.verify(td.path / "cut", *tdx_trust(td)).codes == ["boot_aggregate_mismatch"]
 
 
+def test_records_that_root_passes_off_as_firmwares_are_ruled_out_by_a_known_initial_value(td: Machine) -> None:
+    """The event log of a register that root can extend tells what was extended, not by whom: docs/tdx.md says so."""
+    with open_root(td.rot) as root:
+        root.extend("rtmr2", {SHA384: SHA384.digest(b"kernel")})
+        known = root.read(["rtmr2"])["rtmr2"][SHA384]
+        aggregate = root.boot_aggregate(SHA384)
+    hidden = [aggregate_record("sha384", aggregate, 2), *programs(2, "/bin/hidden")]
+    td.anchor(*hidden)
+    td.records.clear()
+    with open_root(td.rot) as root:
+        aggregate = root.boot_aggregate(SHA384)
+    events = [b"kernel", *(record.data("little") for record in hidden)]
+    (td.path / "ccel").write_bytes(cc.header() + b"".join(cc.sha384_event(3, event) for event in events))
+    td.anchor(aggregate_record("sha384", aggregate, 2), *programs(2, "/bin/shown"))
+    evidence = td.attest()
+    assert td.verify(evidence, *tdx_trust(td)).status == 0
+    told = td.verify(evidence, *tdx_trust(td), "--initial", f"2={known.hex()}")
+    assert (told.status, told.codes) == (1, ["event_log_mismatch"])
+
+
 def test_a_bridge_puts_a_kernels_list_into_an_rtmr(td: Machine) -> None:
     """All of a list whose columns say 10 and 11, in RTMR 3, which did not begin at zero."""
     with open_root(td.rot) as root:

@@ -11,6 +11,8 @@ from vm.guest import Guest
 from imarium import hashes
 from imarium.chain import replay
 from imarium.custody import Store
+from imarium.engine import Measurement, MeasurementQueue
+from imarium.engine.kexec import kexec_event, segment_size
 from imarium.formats.records import ListLayout, read_records
 from imarium.formats.registers import IMA_PCR
 
@@ -52,6 +54,20 @@ def test_the_log_replays_to_the_register(share: Path, kernel: int) -> None:
 
 def test_each_kernel_is_another(share: Path) -> None:
     assert len({found(share, kernel)["boot"] for kernel in range(1, len(LEFT) + 1)}) == len(LEFT)
+
+
+def test_the_engine_words_a_kexec_as_the_kernel_does(share: Path) -> None:
+    """Size, count and segment, of the first kernel's list: nothing was carried over to it or deleted from it."""
+    records = list(read_records([bytes.fromhex(found(share, 1)["whole"])], ListLayout()))
+    queue, segment, worded = MeasurementQueue(), 0, 0
+    for record in records[: [record.name for record in records].index(b"kexec_execute") + 1]:
+        if record.name == b"kexec_load":
+            segment = segment_size(queue)
+        if record.name in {b"kexec_load", b"kexec_execute"}:
+            assert record.fields[2] == kexec_event(queue, segment)
+            worded += 1
+        queue.add(Measurement(record.pcr, record.template, record.data, record.is_violation))
+    assert worded >= 2
 
 
 def test_no_record_is_lost_or_doubled(share: Path) -> None:
