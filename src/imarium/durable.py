@@ -109,6 +109,12 @@ class OpenFile:
         with storage_errors(self.path):
             _sync(self._descriptor)
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this file, and no other was put there."""
+        with storage_errors(self.path):
+            return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
+
     def read_blocks(self, start: int, end: int) -> Iterator[bytes]:
         """As the function of this name."""
         with storage_errors(self.path):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from imarium.custody.config import ServiceConfig, SourceEntry, load_config, read_config
+from imarium.custody.config import Problem, ServiceConfig, SourceEntry, load_config, read_config
 from imarium.errors import MalformedInput, MissingComponent, UsageError
+from imarium.securityfs.client import DIRECTORIES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "packaging" / "keep.toml"
 
@@ -74,6 +75,8 @@ def test_several_sources(tmp_path: Path) -> None:
         ("source = []", [("source", 2)]),
         ("[[source]]\ninterval = 0.5", [("source.0", 2)]),
         ('[[source]]\nname = "a"\n[[source]]\nname = "b"', [("source", 2), ("source", 2)]),
+        ('[[source]]\nstore = "/a\\u0000"', [("source.0.store", 3)]),
+        ("[[source]]\nwait = 61", [("source.0.wait", 3)]),
         ("[api]\nlisten = 'unix:/a'", [("api.listen", 3)]),
     ],
 )
@@ -81,6 +84,22 @@ def test_everything_wrong_is_said_with_its_key_and_status(
     tmp_path: Path, text: str, found: list[tuple[str, int]]
 ) -> None:
     assert problems(tmp_path, text) == found
+
+
+def test_one_place_by_two_names_is_one_place(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "loop").symlink_to("loop")
+    for key, other in (("directory", "store"), ("store", "directory")):
+        text = "".join(
+            f'[[source]]\nname = "{name}"\n{key} = "{tmp_path / name}"\n{other} = "/srv/{name}"\n' for name in "ab"
+        )
+        assert load_config(written(tmp_path, text))[1] == (
+            Problem("source", f"two have the same {key}; each needs its own", 2),
+        )
+    assert problems(tmp_path, f'[[source]]\nstore = "{tmp_path}/loop"') == []
+    text = f'[[source]]\nname = "a"\nstore = "/srv/a"\n[[source]]\nname = "b"\ndirectory = "{DIRECTORIES[0]}"'
+    assert problems(tmp_path, text) == [("source", 2)]
 
 
 def test_reading_raises_for_the_first_problem_in_one_line(tmp_path: Path) -> None:

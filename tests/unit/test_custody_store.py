@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from imarium import durable
 from imarium.chain import ChainState
-from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Store, StoreBusy, default_store
+from imarium.custody import Entry, Event, Keeper, Log, LogMeta, Step, Store, StoreBusy, default_store
 from imarium.custody.journal import MAX_JOURNAL, Journal
 from imarium.custody.meta import read_meta
+from imarium.custody.steps import no_hook
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA384
@@ -183,6 +185,67 @@ def test_a_journal_damaged_before_its_last_line_is_an_error(tmp_path: Path) -> N
         path.write_bytes(b"".join(damaged))
         with pytest.raises(MalformedInput, match="journal"):
             Journal(path)
+
+
+@pytest.mark.parametrize("name", ["append", "sync_file"])
+def test_a_line_that_cannot_be_written_durably_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = journal_of(tmp_path / "journal")
+    whole, journal = path.read_bytes(), Journal(path)
+    plain = getattr(durable, name)
+
+    def failing(path: Path, *arguments: bytes) -> None:
+        plain(path, *(data[:7] for data in arguments))
+        monkeypatch.undo()
+        raise MissingComponent(f"{path}: Input/output error")
+
+    monkeypatch.setattr(durable, name, failing)
+    with pytest.raises(MissingComponent, match="Input/output error"):
+        journal.append(Entry(Event.DELETED, "now", "boot", 9, 90, 90))
+    assert path.read_bytes() == whole
+    journal.append(Entry(Event.DELETED, "now", "boot", 9, 90, 90))
+    assert [entry.records for entry in Journal(path).entries] == [0, 1, 2, 9]
+
+
+def test_what_is_nested_as_deep_as_can_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+        nested = "[" * depth + "]" * depth
+        path.write_text(f'{{"sum":"","event":{nested}}}\n\n')
+        with pytest.raises(MalformedInput):
+            Journal(path)
+        path.write_text(f'{{"type":"imarium-log","version":1,"sum":"","reason":{nested}}}')
+        with pytest.raises(MalformedInput):
+            read_meta(path)
+
+
+def test_a_list_put_in_the_place_of_an_open_one_is_seen_before_anything_is_deleted(store: Store) -> None:
+    kernel = Kernel()
+    kernel.boot()
+    keeper = Keeper(store, kernel, boot_id="boot", registers=kernel.registers)
+    keeper.once()
+    path = store.log().list_path
+    for name, step in (("a", Step.LOCKED), ("b", Step.READ_ALL)):
+
+        def restore(reached: Step, wanted: Step = step) -> None:
+            if reached is wanted:
+                copy = path.with_name("copy")
+                copy.write_bytes(path.read_bytes())
+                copy.chmod(0o600)
+                copy.replace(path)
+
+        kernel.measure(name)
+        keeper._hook = restore
+        if step is Step.READ_ALL:
+            with pytest.raises(MissingComponent, match="was replaced while it was written to"):
+                keeper.once()
+            assert kernel.staged_list == record(name)
+            keeper._hook = no_hook
+        assert keeper.once().verdict == "proven"
+        assert kernel.staged_list + kernel.current_list == b""
+    assert path.read_bytes() == records("boot_aggregate", "a", "b")
+    keeper.close()
 
 
 def test_a_whole_last_line_of_another_version_is_an_error_and_stays(tmp_path: Path) -> None:

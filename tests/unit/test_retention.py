@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -20,12 +21,15 @@ from imarium.custody.check import check_store
 from imarium.custody.indexing import write_index
 from imarium.custody.packed import PACKED_FILE, PackedList, pack
 from imarium.custody.retention import Retained, Retention, retain
-from imarium.errors import ImariumError, MalformedInput, RefusedOperation
+from imarium.errors import ImariumError, MalformedInput, MissingComponent, RefusedOperation
 from imarium.formats.records import ListLayout
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.unit.builders import binary, ng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MADE = [ng(b"boot_aggregate"), *(ng(b"/bin/%d" % number) for number in range(1, 6000))]
 DATA = binary(MADE)
@@ -194,6 +198,31 @@ def test_a_run_that_dies_leaves_logs_that_read_as_before(
         list(retain(again, Retention()))
         assert list(check_store(again)) == []
     assert calls
+
+
+def test_deletions_are_noted_whole_in_a_journal_that_a_run_left_torn(store: Store) -> None:
+    journal = store.directory_of(2) / "journal"
+    with journal.open("ab") as file:
+        file.write(b'{"event":"del')
+    assert [one.log for one in retain(store, Retention(compress=False, larger_than=1))] == [0, 1]
+    newest = store.log().journal
+    assert (newest.torn, [entry.event for entry in newest.entries[-2:]]) == (0, [Event.REMOVED] * 2)
+
+
+def test_a_list_that_there_is_no_room_to_compress_leaves_nothing_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name for path in store.directory_of(0).iterdir()}
+    plain = durable.append_blocks
+
+    def full(path: Path, blocks: Iterable[bytes], *, size: int) -> None:
+        plain(path, [b"".join(blocks)[:1000]], size=size)
+        raise MissingComponent(f"{path}: No space left on device")
+
+    monkeypatch.setattr(durable, "append_blocks", full)
+    with pytest.raises(MissingComponent, match="No space left"):
+        list(retain(store, Retention()))
+    assert {path.name for path in store.directory_of(0).iterdir()} == before
 
 
 def test_what_was_done_is_a_document() -> None:

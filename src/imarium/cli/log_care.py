@@ -22,6 +22,8 @@ __all__ = ["check", "retain_logs"]
 
 _PATIENCE = 10.0
 _MIB = 1 << 20
+_DAYS = 366_000
+"""Most days that a log can be kept for, as in a configuration."""
 
 
 def check(
@@ -79,7 +81,8 @@ def _line(finding: Finding) -> str:
 
 def retain_logs(
     older_than: Annotated[
-        int | None, typer.Option("--older-than", metavar="DAYS", min=1, help="Delete logs that ended so long ago.")
+        int | None,
+        typer.Option("--older-than", metavar="DAYS", min=1, max=_DAYS, help="Delete logs that ended so long ago."),
     ] = None,
     larger_than: Annotated[
         int | None,

@@ -4,8 +4,9 @@ Environment variables override it: ``IMARIUM_CONFIG_METRICS__FILE`` is ``file`` 
 is installed with the service describes the keys; what a file does not say has the defaults here.
 """
 
+import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from imarium.custody.schedule import Schedule
 from imarium.custody.source import WantedMethod
 from imarium.custody.store import default_store
 from imarium.errors import MalformedInput, MissingComponent, UsageError
+from imarium.securityfs import ImaDirectory
 
 __all__ = [
     "ApiConfig",
@@ -38,7 +40,7 @@ _MAX_SIZE = 1 << 20
 
 
 def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
+    if not path.is_absolute() or "\0" in str(path):
         raise ValueError("give an absolute path")
     return path
 
@@ -70,7 +72,7 @@ class SourceEntry(_Table):
     records: Limit = 1000
     bytes: Limit = 0
     poll: Seconds = 1.0
-    wait: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    wait: Annotated[float, Field(ge=0, le=60)] = 5.0
 
     @property
     def schedule(self) -> Schedule:
@@ -226,7 +228,12 @@ def _contradictions(config: ServiceConfig) -> Iterator[Problem]:
             entry.schedule  # noqa: B018 - it raises
         except UsageError as error:
             yield Problem(f"source.{number}", str(error), error.exit_status)
-    for key in ("name", "store", "directory"):
-        values = [getattr(entry, key) for entry in config.source]
+    keys: dict[str, Callable[[SourceEntry], object]] = {
+        "name": lambda entry: entry.name,
+        "store": lambda entry: os.path.realpath(entry.store),
+        "directory": lambda entry: os.path.realpath(ImaDirectory(entry.directory).path),
+    }
+    for key, of in keys.items():
+        values = list(map(of, config.source))
         if len(set(values)) < len(values):
             yield Problem("source", f"two have the same {key}; each needs its own", UsageError.exit_status)

@@ -13,13 +13,14 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from imarium import durable
 from imarium.custody.compaction import compacted
 from imarium.custody.entry import BadEntry, Entry, Event, entry_of
-from imarium.errors import MalformedInput
+from imarium.errors import MalformedInput, MissingComponent
 
 __all__ = ["MAX_JOURNAL", "SUM_SIZE", "Entry", "Event", "Journal", "now"]
 
@@ -120,10 +121,18 @@ class Journal:
         return not self.torn and (found.st_ino, found.st_size) == (self._inode, self._size)
 
     def append(self, entry: Entry) -> None:
-        """Write one entry to stable storage. The journal must be repaired."""
+        """Write one entry to stable storage. The journal must be repaired.
+
+        A line that cannot be synced is taken back: the system may show it as written, and not have it.
+        """
         line, checksum = _line(entry, self._sum)
-        durable.append(self.path, line)
-        durable.sync_file(self.path)
+        try:
+            durable.append(self.path, line)
+            durable.sync_file(self.path)
+        except MissingComponent:
+            with suppress(MissingComponent):  # then the next run finds the line torn, or whole
+                durable.truncate(self.path, self._size)
+            raise
         self.entries.append(entry)
         self._sum = checksum
         self._size += len(line)
@@ -169,11 +178,12 @@ def _parse(line: bytes, previous: str) -> tuple[dict[str, object], str]:
         raise BadEntry("it does not end")
     try:
         document = json.loads(line)
+        checksum = document.pop("sum", None) if isinstance(document, dict) else None
+        wanted = None if checksum is None else _checksum(previous, document)  # may be too deep to be written again
     except (ValueError, RecursionError):
         raise BadEntry("it is not JSON") from None
-    checksum = document.pop("sum", None) if isinstance(document, dict) else None
     if not isinstance(checksum, str):
         raise BadEntry("it has no checksum")
-    if checksum != _checksum(previous, document):
+    if checksum != wanted:
         raise BadEntry("its checksum does not fit")
     return document, checksum

@@ -308,9 +308,12 @@ class Log:
         self._open.append_blocks(blocks, size=size, halfway=halfway)
 
     def sync(self) -> None:
-        """Bring what was appended to stable storage."""
-        if self._open is not None:
-            self._open.sync()
+        """Bring what was appended to stable storage. Raises MissingComponent, also if the file was replaced."""
+        if self._open is None:
+            return
+        self._open.sync()
+        if not self._open.is_in_place:
+            raise MissingComponent(f"{self.list_path}: was replaced while it was written to; see to it, then run again")
 
     def appended(self, size: int) -> Iterator[bytes]:
         """The ``size`` bytes behind what is kept, as they are stored. Raises MissingComponent."""
@@ -318,6 +321,8 @@ class Log:
 
     def is_as_left(self) -> bool:
         """Whether no one else has written since this was opened or written to last: it need not be read again."""
+        if self._open is not None and not self._open.is_in_place:
+            return False
         return self.journal.is_as_left() and durable.size_of(self.list_path) == self.bytes
 
     def close(self) -> None:

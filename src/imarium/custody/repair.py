@@ -63,7 +63,8 @@ def _opened(store: Store, number: int, findings: list[Finding]) -> Log | None:
 def _open_to_others(directory: Path, findings: list[Finding]) -> list[Path]:
     if not any(finding.part == "store" and finding.mends for finding in findings):
         return []
-    places = [directory, *directory.iterdir()]
+    with durable.storage_errors(directory):
+        places = [directory, *directory.iterdir()]
     return [place for place in places if stat.S_IMODE(place.lstat().st_mode) & 0o077 and not place.is_symlink()]
 
 

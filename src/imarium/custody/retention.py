@@ -8,6 +8,7 @@ loses its name first.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from imarium import durable
@@ -15,7 +16,7 @@ from imarium.custody.journal import Event
 from imarium.custody.log import Log
 from imarium.custody.packed import PACKED_FILE, PackedList, pack
 from imarium.custody.store import Store
-from imarium.errors import MissingComponent
+from imarium.errors import ImariumError, MissingComponent
 
 __all__ = ["Retained", "Retention", "retain"]
 
@@ -90,13 +91,15 @@ def _is_before(text: str, limit: datetime) -> bool:
 
 
 def _size(log: Log) -> int:
-    return sum(durable.size_of(path) for path in log.directory.iterdir())
+    with durable.storage_errors(log.directory):
+        return sum(path.stat().st_size for path in log.directory.iterdir())
 
 
 def _delete(store: Store, log: Log, reason: str, dry: bool) -> Retained:
     done = Retained(log.number, "deleted", _size(log), reason)
     if not dry:
         newest = store.log()
+        newest.recover()  # a run that died may have left half a line where the next one goes
         detail = f"log {log.number:04}, {log.records} records: {reason}"
         newest.note(Event.REMOVED, newest.boot_id, base=newest.base, detail=detail)
         store.remove(log.number)
@@ -109,14 +112,23 @@ def _compress(log: Log, dry: bool) -> Retained:
         return Retained(log.number, "compressed", 0, "it is closed")
     hidden, final = log.directory / f".{PACKED_FILE}.new", log.directory / PACKED_FILE
     durable.remove_file(hidden)
-    durable.append_blocks(hidden, pack(log.blocks()), size=0)
-    durable.sync_file(hidden)
-    packed = PackedList(hidden)
-    if not _same(packed.blocks(0, packed.size), log.blocks()):
-        raise MissingComponent(f"{hidden}: does not give back what was compressed; check the disk, then run again")
+    try:
+        _pack(log, hidden)
+    except ImariumError:
+        durable.remove_file(hidden)  # what fills the disk must not stay there
+        raise
     durable.publish_file(hidden, final)
     durable.remove_file(log.list_path)
     return Retained(log.number, "compressed", before - durable.size_of(final), "it is closed")
+
+
+def _pack(log: Log, path: Path) -> None:
+    """Write a log's list compressed, durably, and see that it gives the list back. Raises MissingComponent."""
+    durable.append_blocks(path, pack(log.blocks()), size=0)
+    durable.sync_file(path)
+    packed = PackedList(path)
+    if not _same(packed.blocks(0, packed.size), log.blocks()):
+        raise MissingComponent(f"{path}: does not give back what was compressed; check the disk, then run again")
 
 
 def _same(left: Iterable[bytes], right: Iterable[bytes]) -> bool:

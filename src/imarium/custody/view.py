@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
+from imarium import durable
 from imarium.custody.continuity import Continuity, look
 from imarium.custody.listing import Listing
 from imarium.custody.log import Log
@@ -64,12 +65,16 @@ class WholeList:
         self._pending.close()
 
     def grow(self, blocks: Iterator[bytes]) -> None:
-        """Take up records that the kernel has behind the end. Raises MalformedRecord, and then has not grown."""
+        """Take up records that the kernel has behind the end.
+
+        Raises MalformedRecord, and MissingComponent where there is no room for them, and then has not grown.
+        """
         framer = RecordFramer(self.layout, first=self.records, offset=self.size)
         self._pending.seek(self.size - self._kept)
         for block in blocks:
             framer.feed(block)
-            self._pending.write(block)
+            with durable.storage_errors(Path(tempfile.gettempdir())):
+                self._pending.write(block)
         framer.finish()
         self.records, self.size = framer.number, framer.offset
 

@@ -83,7 +83,7 @@ def read_life(directory: Path) -> Life | None:
         )
         known = (document["type"], document["version"]) == (_TYPE, _VERSION)
         life = Life(str(document["life"]), handover, tuple(map(str, document["taken"])))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _malformed(path) from error
     if not known:
         raise _malformed(path)
