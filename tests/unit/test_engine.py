@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import itertools
 import logging
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from imarium.engine import (
     EngineOptions,
     Event,
     Hook,
+    Measurement,
     MeasurementQueue,
     Policy,
     QueueError,
@@ -25,13 +28,14 @@ from imarium.engine import (
     find_template,
     list_layout,
 )
-from imarium.engine.kexec import kexec_buffer, kexec_event, records_in_buffer, segment_size
+from imarium.engine.kexec import MOST_TEMPLATES, kexec_buffer, kexec_event, records_in_buffer, segment_size
 from imarium.engine.life import Handover, Life, read_life, write_life
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats import BUILTIN_TEMPLATES, IMA_PCR, ListForm, ListKind, PcrIndex, encode_record, read_list
 from imarium.hashes import SHA1, SHA256, SHA384
 
 EVERYTHING = builtin_policy(["tcb", "critical_data"])
+ENDLESS = b'{"type": "imarium-engine-life", "version": 1, "handover": {"digest": "", "end": 1e999, "waiting": {}}}'
 
 
 def names(engine):
@@ -341,6 +345,27 @@ def test_any_buffer_is_restored_or_refused(tail, cut):
             list(records_in_buffer([damaged], "little"))
 
 
+def test_a_directory_to_suspend_to_is_refused_and_measuring_goes_on(tmp_path):
+    with Engine(tmp_path / "e", policy=EVERYTHING) as engine:
+        for path in (tmp_path, Path("/"), Path()):
+            with pytest.raises(UsageError, match="name a file"):
+                engine.suspend_to(path)
+        assert engine.measure_critical_data(b"label", b"name", b"data")
+
+
+def test_a_buffer_of_more_templates_than_a_kernel_has_is_refused():
+    """Names of templates are lists of fields, so that there is no end of them."""
+    fields = ("sig", "buf", "modsig", "evmsig")
+    names = ["|".join(chosen) for chosen in itertools.product(fields, repeat=6)]
+    made = [Measurement(IMA_PCR, find_template(name), bytes(4 * 6)) for name in names]
+    queue = MeasurementQueue()
+    queue.restore(made[:MOST_TEMPLATES])
+    assert len(list(records_in_buffer(kexec_buffer(queue)[1], "little"))) == MOST_TEMPLATES
+    queue.add(made[MOST_TEMPLATES])
+    with pytest.raises(MalformedInput, match="templates"):
+        list(records_in_buffer(kexec_buffer(queue)[1], "little"))
+
+
 def test_one_engine_per_directory(tmp_path):
     with Engine(tmp_path), pytest.raises(MissingComponent, match="an engine is running here"), Engine(tmp_path):
         pass
@@ -352,7 +377,7 @@ def test_an_engine_that_has_not_begun_measures_nothing(tmp_path):
         engine.status()
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"handover": 3}', b"\xff", b"[" * 100000])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"handover": 3}', b"\xff", b"[" * 100000, ENDLESS])
 def test_a_damaged_life_is_an_error_of_its_own(tmp_path, data):
     (tmp_path / "life.json").write_bytes(data)
     with pytest.raises(MalformedInput):

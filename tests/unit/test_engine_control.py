@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from imarium.engine.control import CONTROL, ask, serving
+from imarium.engine.control import CONTROL, ask, is_running, serving
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 
 
@@ -108,6 +108,8 @@ def test_the_socket_of_a_killed_engine_does_not_keep_the_next_from_starting(tmp_
         left.bind(str(tmp_path / CONTROL))
     with pytest.raises(MissingComponent, match="no engine"):
         ask(tmp_path, {})
+    assert not is_running(tmp_path)
     with serving(tmp_path, answer):
+        assert is_running(tmp_path)
         assert ask(tmp_path, {"command": "echo", "text": 1}) == {"got": 1}
     assert not (tmp_path / CONTROL).exists()

@@ -123,6 +123,7 @@ EXPORTS = {
         "builtin_policy",
         "event_data",
         "find_template",
+        "is_running",
         "list_layout",
         "parse_rule",
         "regular_files",
@@ -300,6 +301,7 @@ EXPORTS = {
         "TreeError",
         "mount",
         "mounted",
+        "require_library",
         "unmount",
     },
     "imarium.registers": {

@@ -11,6 +11,7 @@ import typer
 
 from imarium.cli.demo_story import Story, tell, tell_without_mount
 from imarium.errors import MissingComponent
+from imarium.fuse import CAP_SYS_ADMIN, Caller, require_library
 
 __all__ = ["demo"]
 
@@ -42,8 +43,12 @@ def _lacking() -> list[str]:
     lacking = []
     if os.geteuid() != 0:
         lacking.append("not root: programs cannot be measured as they run; run it as root, or with sudo")
+    elif not Caller(os.getpid(), os.geteuid(), os.getegid()).has_capability(CAP_SYS_ADMIN):
+        lacking.append("no CAP_SYS_ADMIN: nothing can be watched or mounted; give it to this container, or run outside")
     if not Path("/dev/fuse").exists():
         lacking.append("no /dev/fuse: no files can be mounted; modprobe fuse")
-    if find_spec("mfusepy") is None:
-        lacking.append("no FUSE library: no files can be mounted; apt install fuse3, pip install 'imarium[fuse]'")
+    try:
+        require_library()
+    except MissingComponent as error:
+        lacking.append(f"no files can be mounted: {error}")
     return lacking

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from imarium.errors import DeviceError, MissingComponent
 from imarium.formats import read_records
@@ -64,25 +64,16 @@ class Story:
         self.note(f"$ {shown}{f' > {output.name}' if output else ''}")
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(output.open("wb")) if output else None
-            done = subprocess.run(
-                _imarium(arguments),
-                check=False,
-                stdout=target,
-                stderr=None if target else subprocess.STDOUT,
-                cwd=self.place,
-                timeout=_PATIENCE,
-            )
-        if done.returncode != status:
-            raise DeviceError(f"the demonstration failed: exit status {done.returncode} instead of {status}")
+            self._call(_imarium(arguments), status=status, output=target)
 
     def program(self, name: str, *arguments: str) -> None:
         """Run one of the programs that are measured."""
         self.note(f"$ {shlex.join((name, *arguments))}")
-        subprocess.run([str(self.programs / name), *arguments], check=True, timeout=_PATIENCE)
+        self._call([str(self.programs / name), *arguments])
 
     def copy_programs(self) -> None:
         """Programs of this machine, on a file system of their own: nothing else is watched."""
-        subprocess.run(["mount", "-t", "tmpfs", "imarium-demo", str(self.programs)], check=True, timeout=_PATIENCE)
+        self._call(["mount", "-t", "tmpfs", "imarium-demo", str(self.programs)])
         self._ends.callback(subprocess.run, ["umount", "-l", str(self.programs)], check=False, timeout=_PATIENCE)
         for name in _PROGRAMS:
             found = shutil.which(name)
@@ -106,6 +97,18 @@ class Story:
         """How many records the engine holds."""
         count = (self.files / "runtime_measurements_count").read_text().strip()
         self.note(f"the engine holds {count} records")
+
+    def _call(self, command: Sequence[str], *, status: int = 0, output: IO[bytes] | None = None) -> None:
+        """Run a command in the story's place. Raises DeviceError for another exit status, or if it takes too long."""
+        error = None if output else subprocess.STDOUT
+        try:
+            done = subprocess.run(
+                command, check=False, stdout=output, stderr=error, cwd=self.place, timeout=_PATIENCE
+            ).returncode
+        except (OSError, subprocess.TimeoutExpired) as failure:
+            raise DeviceError(f"the demonstration failed: {failure}") from failure
+        if done != status:
+            raise DeviceError(f"the demonstration failed: exit status {done} instead of {status}; see above")
 
     def _short(self, argument: str) -> str:
         """An argument as it is shown: without the temporary directory, and no longer than a line."""

@@ -7,15 +7,11 @@ from typing import Any
 from imarium.cli.output import console, emit_json
 from imarium.engine import ask
 
-__all__ = ["is_running", "measure_there", "show_status", "stop_engine", "suspend_engine"]
+__all__ = ["measure_there", "show_status", "stop_engine", "suspend_engine"]
 
-_AT_ONCE = 200
-"""Files named in one request, which has a largest size."""
-
-
-def is_running(directory: Path) -> bool:
-    """Whether an engine answers there."""
-    return (directory / "control").exists()
+_AT_ONCE = 40
+"""Files named in one request: the longest paths there are, in JSON, fit into the longest line that is taken."""
+_LOST = "a record it waits for was deleted, so it stays behind for good"
 
 
 def suspend_engine(directory: Path, path: Path, *, stay: bool, json: bool) -> int:
@@ -48,7 +44,8 @@ def measure_there(directory: Path, paths: Sequence[Path], *, json: bool) -> int:
         return 0
     out = console()
     for each in files:
-        out.print(f"{each['path']}: {'recorded' if each['recorded'] else 'not recorded: known, or not to be measured'}")
+        done_now = "recorded" if each["recorded"] else "not recorded: this content of it is known"
+        out.print(f"{each['path']}: {done_now}", markup=False)
     return 0
 
 
@@ -68,6 +65,11 @@ def show_status(directory: Path, *, json: bool) -> int:
     if found["bypass"]:
         out.print("registers  BYPASS: nothing is extended, so nothing proves the list")
     for each in found["registers"]:
-        behind = f"; {each['waiting']} wait: {each['error']}" if each["waiting"] else ""
-        out.print(f"registers  {each['root']} {each['register']}: {each['records']} records{behind}", markup=False)
+        out.print(f"registers  {each['root']} {each['register']}: {_standing(each)}", markup=False)
     return 0
+
+
+def _standing(register: Mapping[str, Any]) -> str:
+    why = _LOST if register["lost"] else register["error"]
+    behind = f"; {register['waiting']} wait: {why}" if register["waiting"] else ""
+    return f"{register['records']} records{behind}"

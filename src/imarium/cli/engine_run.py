@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imarium.cli.engine_answers import answers, status_document
-from imarium.cli.engine_control import is_running, measure_there
+from imarium.cli.engine_control import measure_there
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.engine import (
     BUILTIN_POLICIES,
@@ -20,6 +20,7 @@ from imarium.engine import (
     Policy,
     WatchOptions,
     builtin_policy,
+    is_running,
     serving,
 )
 from imarium.errors import UsageError

@@ -1,7 +1,7 @@
 """IMA in user space: what is executed and read is measured, listed and extended as the kernel does it."""
 
 from imarium.engine.anchoring import LaneStatus
-from imarium.engine.control import CONTROL, Answer, ask, serving
+from imarium.engine.control import CONTROL, Answer, ask, is_running, serving
 from imarium.engine.engine import START_STATE, Engine, EngineOptions, EngineStatus
 from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
 from imarium.engine.file_measurer import FileMeasurer
@@ -60,6 +60,7 @@ __all__ = [
     "builtin_policy",
     "event_data",
     "find_template",
+    "is_running",
     "list_layout",
     "parse_rule",
     "regular_files",

@@ -16,7 +16,7 @@ from pathlib import Path
 from imarium import durable
 from imarium.errors import DeviceError, ImariumError, MissingComponent, RefusedOperation, UsageError
 
-__all__ = ["CONTROL", "Answer", "ask", "serving"]
+__all__ = ["CONTROL", "Answer", "ask", "is_running", "serving"]
 
 CONTROL = "control"
 """The socket's name in the engine's directory."""
@@ -59,12 +59,7 @@ def ask(directory: Path, request: Mapping[str, object], *, patience: float | Non
     Raises MissingComponent where none runs, DeviceError where it ends or answers nonsense, and what it refused as
     UsageError, MissingComponent or RefusedOperation.
     """
-    with _address(directory) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(patience)
-        try:
-            connection.connect(address)
-        except OSError as error:
-            raise MissingComponent(f"{directory}: no engine is running here; start one, or give --state") from error
+    with _connected(directory, patience) as connection:
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(_line(connection))
@@ -77,6 +72,27 @@ def ask(directory: Path, request: Mapping[str, object], *, patience: float | Non
         kind = _KINDS.get(refused.get("exit_status", 1), RefusedOperation)
         raise kind(str(refused.get("message")))
     return answer
+
+
+def is_running(directory: Path) -> bool:
+    """Whether an engine that can be asked runs there. One that was killed has left its socket, and does not count."""
+    try:
+        with _connected(directory, _PATIENCE):
+            return True
+    except MissingComponent:
+        return False
+
+
+@contextmanager
+def _connected(directory: Path, patience: float | None) -> Iterator[socket.socket]:
+    """A connection to the running engine. Raises MissingComponent where none runs."""
+    with _address(directory) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(patience)
+        try:
+            connection.connect(address)
+        except OSError as error:
+            raise MissingComponent(f"{directory}: no engine is running here; start one, or give --state") from error
+        yield connection
 
 
 @contextmanager
@@ -112,15 +128,19 @@ def _may_ask(connection: socket.socket) -> bool:
 
 def _answered(line: bytes, answer: Answer) -> Mapping[str, object]:
     try:
+        return answer(_request(line))
+    except ImariumError as error:
+        return {"error": {"code": error.code, "message": str(error), "exit_status": error.exit_status}}
+
+
+def _request(line: bytes) -> Mapping[str, object]:
+    try:
         request = json.loads(line)
-        if not isinstance(request, dict):
-            raise UsageError("a request is a map")
-        return answer(request)
-    except (ValueError, RecursionError):
-        error: ImariumError = UsageError("a request is one line of JSON")
-    except ImariumError as refused:
-        error = refused
-    return {"error": {"code": error.code, "message": str(error), "exit_status": error.exit_status}}
+    except (ValueError, RecursionError) as error:
+        raise UsageError("a request is one line of JSON") from error
+    if not isinstance(request, dict):
+        raise UsageError("a request is a map")
+    return request
 
 
 def _line(connection: socket.socket) -> bytes:

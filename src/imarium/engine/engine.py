@@ -187,8 +187,11 @@ class Engine:
         """End measuring and write what the next engine goes on from; how many records are in it.
 
         The file is on stable storage when this returns. Again, it writes the same records to another place. Raises
-        MissingComponent where it cannot be written: measuring stays suspended.
+        UsageError for a directory, and then nothing has happened; MissingComponent where the file cannot be written:
+        measuring stays suspended.
         """
+        if path.is_dir():
+            raise UsageError(f"cannot suspend to {path}: it is a directory; name a file")
         with self.queue.lock:
             self._suspend()
             count, blocks = kexec_buffer(self.queue)

@@ -6,17 +6,21 @@ from itertools import chain, islice
 from imarium.engine.measurement import Measurement, list_layout
 from imarium.engine.queue import MeasurementQueue
 from imarium.errors import MalformedInput
-from imarium.formats import ByteOrder, KexecHeader, ListForm, ListKind, encode_record, read_list
+from imarium.formats import ByteOrder, KexecHeader, ListForm, ListKind, Template, encode_record, read_list
 from imarium.formats.kexec import KEXEC_HEADER_SIZE
 from imarium.formats.lists import peek
 from imarium.hashes import SHA1
 
-__all__ = ["kexec_buffer", "kexec_event", "records_in_buffer", "segment_size"]
+__all__ = ["MOST_TEMPLATES", "kexec_buffer", "kexec_event", "records_in_buffer", "segment_size"]
 
 _AT_ONCE = 1024
 _PAGE = 4096
 _EXTRA = _PAGE // 2
 """Room for what is measured between load and execute (CONFIG_IMA_KEXEC_EXTRA_MEMORY_KB=0)."""
+
+
+MOST_TEMPLATES = 1024
+"""Templates that the records of one buffer may have. A kernel has eight, and one of its command line."""
 
 
 def segment_size(queue: MeasurementQueue) -> int:
@@ -65,6 +69,7 @@ def records_in_buffer(blocks: Iterable[bytes], byte_order: ByteOrder) -> Iterato
     head, blocks = peek(blocks, KEXEC_HEADER_SIZE)
     if (order := KexecHeader.decode(head).byte_order) != byte_order:
         raise MalformedInput("kexec buffer", offset=0, expected=f"{byte_order}-endian numbers", found=order)
+    templates: set[Template] = set()
     for record in read_list(blocks, ListForm(ListKind.KEXEC, list_layout(SHA1, byte_order))):
         if not record.digest_is_good:
             raise MalformedInput(
@@ -72,6 +77,14 @@ def records_in_buffer(blocks: Iterable[bytes], byte_order: ByteOrder) -> Iterato
                 offset=record.offset,
                 expected=f"record {record.number} with the template digest that its data gives",
                 found=record.template_digest.hex(),
+            )
+        templates.add(record.template)
+        if len(templates) > MOST_TEMPLATES:
+            raise MalformedInput(
+                "kexec buffer",
+                offset=record.offset,
+                expected=f"records of no more than {MOST_TEMPLATES} templates",
+                found=repr(record.template.name),
             )
         _ = record.fields
         yield Measurement(record.pcr, record.template, record.data, record.is_violation, byte_order)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -258,10 +259,12 @@ class Watch:
             self._stalled = True
 
     def _finish(self, group: FanotifyGroup, pending: _Pending) -> None:
+        """Let the task go and the file with it. Some file systems fail to close a file: that keeps nobody."""
         try:
             pending.answer(group)
         finally:
-            os.close(pending.event.descriptor)
+            with suppress(OSError):
+                os.close(pending.event.descriptor)
 
     def _problem(self, kind: ProblemKind, name: bytes, task: int, detail: str) -> None:
         """Leave it for the thread that tells; when that is far behind, one like it is waiting there already."""

@@ -19,7 +19,7 @@ from imarium.fuse.caller import Caller
 from imarium.fuse.place import check
 from imarium.fuse.tree import Change, ChangeableTree, FileTree, Handle, TreeError
 
-__all__ = ["mount"]
+__all__ = ["mount", "require_library"]
 
 _MAX_RELEASES = (1 << 16) - 1
 _NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
@@ -70,6 +70,11 @@ def mount(
         raise MissingComponent(f"{place}: FUSE could not mount there; is /dev/fuse there? else {_INSTALL}") from error
     finally:
         os.close(here)
+
+
+def require_library() -> None:
+    """Raises MissingComponent, with what to install, where the library that :func:`mount` needs is not there."""
+    _library()
 
 
 def _library() -> Any:  # noqa: ANN401 - an untyped library
