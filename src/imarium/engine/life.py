@@ -4,17 +4,15 @@ A restored engine goes on with the life of the one that was suspended; any other
 was not started by kexec.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from imarium import durable
+from imarium import durable, locks
 from imarium.errors import MalformedInput, MissingComponent
 
 __all__ = ["Handover", "Life", "digest_of_file", "locked", "read_life", "write_life"]
@@ -64,18 +62,9 @@ class Life:
 def locked(directory: Path) -> Iterator[None]:
     """Make the directory and keep others out of it. Raises MissingComponent where an engine has it already."""
     durable.create_directory(directory)
-    with durable.storage_errors(directory):
-        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MissingComponent(
-                f"{directory}: an engine is running here; stop it, or give another directory with --state"
-            ) from error
+    busy = MissingComponent(f"{directory}: an engine is running here; stop it, or give another directory with --state")
+    with locks.locked(directory / _LOCK, busy=busy):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def read_life(directory: Path) -> Life | None:

@@ -4,11 +4,9 @@ Whoever can write the file can set the registers, so they prove nothing to anyon
 with a checksum, replaced whole and durably under a lock beside it.
 """
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from imarium import durable, hashes
@@ -16,6 +14,7 @@ from imarium.chain import extend as chain_extend
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.sealed import seal, unseal
 from imarium.hashes import SHA384
+from imarium.locks import locked
 from imarium.registers.description import Access, Register
 from imarium.registers.provider import check_extend, check_store
 
@@ -88,7 +87,7 @@ class FileRegisters:
         made = cls(path)
         values = _initial(registers)
         durable.create_directory(made.path.parent)
-        with made._locked():
+        with locked(made._lock_path):
             if made.path.exists():
                 raise RefusedOperation(f"{path} is there already; choose another file")
             durable.replace_file(made.path, _encode(values))
@@ -105,7 +104,7 @@ class FileRegisters:
     def extend(self, register: Register, digest: bytes) -> bytes:
         """The new value, on stable storage. Raises RegisterReadOnly, UsageError."""
         check_extend(register, digest)
-        with self._locked():
+        with locked(self._lock_path):
             values = self._load()
             values[register] = value = _extended(values, register, digest)
             durable.replace_file(self.path, _encode(values))
@@ -114,7 +113,7 @@ class FileRegisters:
     def store(self, register: Register, value: bytes) -> None:
         """Replace the value, durably. Raises RegisterReadOnly, UsageError."""
         check_store(register, value)
-        with self._locked():
+        with locked(self._lock_path):
             values = self._load()
             _value(values, register)
             values[register] = value
@@ -129,17 +128,6 @@ class FileRegisters:
         except OSError as error:
             raise MissingComponent(f"{self.path}: {error.strerror}") from error
         return _decode(data, str(self.path))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with durable.storage_errors(self._lock_path):
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self._lock_path, flags, durable.FILE_MODE)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def _value(values: Mapping[Register, bytes], register: Register) -> bytes:

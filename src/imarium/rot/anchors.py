@@ -8,9 +8,7 @@ before the missing ones are, so its register always matches a prefix of the list
 from its position on, brings it up. Whether an extend that was broken off took place is decided by reading the register.
 """
 
-import fcntl
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from imarium import durable
 from imarium.chain import extend as chain_extend
 from imarium.errors import DeviceError, ImariumError, RefusedOperation, UsageError
 from imarium.hashes import HashAlgorithm
+from imarium.locks import locked
 from imarium.registers import RegisterError
 from imarium.rot.anchor_state import AnchorError, AnchorState, BankValues, read_state, write_state
 from imarium.rot.protocol import RootOfTrust
@@ -77,7 +76,7 @@ class Anchors:
             if len({each.path for each in opened}) != len(opened):
                 raise UsageError("a list is anchored in a register once; name each root of trust and register once")
             for each in sorted(opened, key=lambda one: one.path):
-                stack.enter_context(_locked(each.path.with_suffix(".lock")))
+                stack.enter_context(locked(each.path.with_suffix(".lock")))
             for each in opened:
                 each.resume()
             yield Extending(opened)
@@ -243,14 +242,3 @@ def _code(error: ImariumError) -> int | str:
         return error.number
     number = getattr(cause, "rc", None)
     return int(number) if isinstance(number, int) else error.code
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with durable.storage_errors(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -4,9 +4,7 @@ One small JSON document with a checksum, replaced whole and durably. It is never
 opened for reading to be synced: IMA would measure that, and each note would make another record to extend.
 """
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent
 from imarium.formats.records import Frame
 from imarium.formats.sealed import seal, unseal
+from imarium.locks import locked
 from imarium.registers import Provider, Register
 
 __all__ = ["TAIL", "BridgeBusy", "BridgeState", "StateFile", "fingerprint"]
@@ -75,17 +74,8 @@ class StateFile:
         """Be the one bridge of this register; the lock ends with the process. Raises BridgeBusy."""
         durable.create_directory(self.path.parent)
         path = self.path.with_name(f".{self.path.name}.lock")
-        with durable.storage_errors(path):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(path, flags, durable.FILE_MODE)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BridgeBusy(f"{path}: another bridge feeds {self._register.key}; end it first") from error
+        with locked(path, busy=BridgeBusy(f"{path}: another bridge feeds {self._register.key}; end it first")):
             yield
-        finally:
-            os.close(descriptor)
 
     def load(self) -> BridgeState | None:
         """What was written last; None if nothing was."""

@@ -5,8 +5,6 @@ by swtpm, so that it is held for as long as swtpm runs. It listens on the loopba
 can reach it.
 """
 
-import fcntl
-import os
 import shutil
 import socket
 import subprocess
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from imarium import durable
 from imarium.errors import DeviceError, MissingComponent
+from imarium.locks import locked
 
 __all__ = ["OwnSwtpm"]
 
@@ -44,15 +43,13 @@ class OwnSwtpm:
             if shutil.which(program) is None:
                 raise MissingComponent(f"{program} is not installed: apt install swtpm util-linux")
         durable.create_directory(self.state)
-        lock = self._lock()
-        try:
+        busy = MissingComponent(f"{self.state}: another process runs a TPM here; choose another directory")
+        with locked(self.state / "owner.lock", busy=busy) as lock:
             for _ in range(_ATTEMPTS):
                 port = _two_ports()
                 if self._run(port, lock):
                     self._tcti = f"swtpm:host={_HOST},port={port}"
                     return self._tcti
-        finally:
-            os.close(lock)
         raise DeviceError(f"swtpm does not start; see {self.state / 'swtpm.log'}")
 
     @property
@@ -65,19 +62,6 @@ class OwnSwtpm:
         process, self._process = self._process, None
         if process is not None:
             _end(process)
-
-    def _lock(self) -> int:
-        path = self.state / "owner.lock"
-        with durable.storage_errors(path):
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise MissingComponent(
-                f"{self.state}: another process runs a TPM here; choose another directory"
-            ) from error
-        return lock
 
     def _run(self, port: int, lock: int) -> bool:
         """Whether it answers at ``port``; False where it ended, since someone else took the port in between."""
