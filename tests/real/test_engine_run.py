@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from tests.real.conftest import Swtpm, start_swtpm, stop_swtpm
 from tests.real.evmctl import evmctl
 from tests.real.running_engine import LIMIT, Running, copied_programs, imarium, start_engine
 from tests.real.test_engine_tpm import pcrread
+from tests.real.watching import program_tree, run_tree
 
 from imarium.formats import IMA_PCR, parse_pcrread
 from imarium.hashes import SHA1, SHA256
@@ -77,24 +77,24 @@ def test_evmctl_and_replay_accept_the_mounted_list_against_the_tpms_registers(sw
 
 
 def test_every_file_that_ran_is_listed_once_per_content(swtpm, start, watched, tmp_path):
-    """A tree of executables, run from four processes at once, with one that changes in between."""
-    original = Path(shutil.which("true") or "").read_bytes()
-    programs = [watched / f"program{number}" for number in range(1000)]
-    for number, program in enumerate(programs):
-        program.write_bytes(original + b"%d" % number)
-        program.chmod(0o755)
+    """A tree of programs and libraries, run from four processes at once; then one of each has changed."""
+    (tmp_path / "build").mkdir()
+    tree = program_tree(watched, tmp_path / "build")
     engine = start("--watch", watched, *rot(swtpm))
-    script = 'for p in "$@"; do "$p" || exit 1; done'
-    runs = [subprocess.Popen(["sh", "-c", script, "sh", *programs]) for _ in range(4)]
-    assert [run.wait(LIMIT) for run in runs] == [0] * 4
-    programs[7].write_bytes(original + b"changed")
-    subprocess.run([programs[7]], check=True)
+    expected = [[f"sha256:{sha256(path.read_bytes()).hexdigest()}", str(path)] for path in tree.iterdir()]
+    run_tree(tree)
+    changed = [tree / "program007", tree / "library007"]
+    for path in changed:
+        with path.open("ab") as file:
+            file.write(b"changed")
+        expected.append([f"sha256:{sha256(path.read_bytes()).hexdigest()}", str(path)])
+    subprocess.run(changed, check=True)
     listed = [line.split(" ")[3:5] for line in engine.ascii.read_text().splitlines()]
-    expected = [(original + b"%d" % number, program) for number, program in enumerate(programs)]
-    expected.append((original + b"changed", programs[7]))
-    wanted = sorted([f"sha256:{sha256(content).hexdigest()}", str(program)] for content, program in expected)
-    assert sorted(each for each in listed if "/program" in each[1]) == wanted
-    assert replayed(engine.binary, pcrread(swtpm, tmp_path))["unverified"] == 0
+    assert sorted(each for each in listed if each[1].startswith(f"{tree}/")) == sorted(expected)
+    assert len(expected) == 1002
+    assert engine.status()["problems"] == 0
+    found = replayed(engine.binary, pcrread(swtpm, tmp_path))
+    assert (found["unverified"], found["records"]) == (0, len(listed))
 
 
 def test_a_killed_engine_leaves_nobody_waiting(start, watched):

@@ -146,6 +146,9 @@ def test_a_list_in_a_tds_rtmr_2_column_2(td: Machine) -> None:
     td.anchor(aggregate_record("sha384", aggregate, 2))
     judged(td, tdx_trust(td), 2)
     assert td.verify(td.path / "evidence", *tdx_trust(td), "--column", "2=3").status == 1
+    evidence, trust, other = td.attest(), tdx_trust(td), "11" * 48
+    assert td.verify(evidence, *trust, "--tdx-mrtd", other, "--tdx-mrtd", "00" * 48).status == 0
+    assert td.verify(evidence, *trust, "--tdx-mrtd", other).codes == ["measurement_unknown"]
 
 
 @pytest.fixture
@@ -247,7 +250,11 @@ def test_a_list_in_a_realms_rem_0(tmp_path: Path, kind: str, column: int, option
             aggregate = root.boot_aggregate(SHA256)
         assert aggregate == bytes(32), "the initial measurement as it is"
         machine.anchor(aggregate_record("sha256", aggregate, column))
-        judged(machine, [option, tmp_path / "state.platform"], column)
+        trust = [option, tmp_path / "state.platform"]
+        judged(machine, trust, column)
+        evidence, other = machine.attest(), "11" * 32
+        assert machine.verify(evidence, *trust, "--cca-rim", other, "--cca-rim", "00" * 32).status == 0
+        assert machine.verify(evidence, *trust, "--cca-rim", other).codes == ["measurement_unknown"]
 
 
 def test_a_list_in_a_tpms_pcr_10(tmp_path: Path, swtpm: Swtpm) -> None:

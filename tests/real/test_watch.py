@@ -1,7 +1,6 @@
 """Watching for real: fanotify on this machine's kernel, files measured before they are used, nobody stuck."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.real.watching import LOADER, Recorder, holding, mounted, program, python, read_by_another, wait_until
+from tests.real.watching import (
+    Recorder,
+    holding,
+    mounted,
+    program,
+    program_tree,
+    python,
+    read_by_another,
+    run_tree,
+    wait_until,
+)
 
 from imarium.engine import Problem, ProblemKind, Watch, WatchOptions
 from imarium.engine.guardian import Guardian
@@ -395,40 +404,13 @@ def test_a_guardian_that_does_not_listen_holds_up_nobody() -> None:
 
 @pytest.fixture(scope="module")
 def tree(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """500 programs, each of which loads one of 500 libraries; no two files have the same content."""
-    compiler = shutil.which("gcc")
-    assert compiler is not None, "gcc is missing: apt install gcc"
-    place = tmp_path_factory.mktemp("build")
-    (place / "loader.c").write_text(LOADER)
-    (place / "library.c").write_text("int number;\n")
-    subprocess.run([compiler, "-o", "loader", "loader.c"], cwd=place, check=True)
-    subprocess.run([compiler, "-shared", "-o", "library.so", "library.c"], cwd=place, check=True)
-    loader, library = (place / "loader").read_bytes(), (place / "library.so").read_bytes()
-    tree = root / "tree"
-    tree.mkdir()
-    for number in range(500):
-        for name, content in (("program", loader), ("library", library)):
-            path = tree / f"{name}{number:03}"
-            path.write_bytes(content + b"%d" % number)
-            path.chmod(0o755)
-    return tree
-
-
-RUNNER = """
-import random, subprocess, sys
-numbers = list(range(500))
-random.Random(int(sys.argv[2])).shuffle(numbers)
-for number in numbers:
-    subprocess.run([f"{sys.argv[1]}/program{number:03}", f"{sys.argv[1]}/library{number:03}"], check=True)
-print("done")
-"""
+    return program_tree(root, tmp_path_factory.mktemp("build"))
 
 
 def test_a_thousand_programs_and_libraries_from_four_processes(tree: Path, root: Path) -> None:
     recorder = Recorder()
     with recorder.watch(root):
-        runners = [python(RUNNER, tree, seed) for seed in range(4)]
-        assert [runner.communicate(timeout=300)[0] for runner in runners] == ["done\n"] * 4
+        run_tree(tree)
     assert recorder.problems == []
     assert not any(event.violation for event in recorder.events)
     assert Counter(event.name for event in recorder.events) == Counter(map(os.fsencode, tree.iterdir()))

@@ -116,3 +116,38 @@ def wait_until(condition: object, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+RUNNER = """
+import random, subprocess, sys
+numbers = list(range(500))
+random.Random(int(sys.argv[2])).shuffle(numbers)
+for number in numbers:
+    subprocess.run([f"{sys.argv[1]}/program{number:03}", f"{sys.argv[1]}/library{number:03}"], check=True)
+print("done")
+"""
+
+
+def program_tree(root: Path, build: Path) -> Path:
+    """500 programs, each of which loads one of 500 libraries; no two files have the same content."""
+    compiler = shutil.which("gcc")
+    assert compiler is not None, "gcc is missing: apt install gcc"
+    (build / "loader.c").write_text(LOADER)
+    (build / "library.c").write_text("int number;\n")
+    subprocess.run([compiler, "-o", "loader", "loader.c"], cwd=build, check=True)
+    subprocess.run([compiler, "-shared", "-o", "library.so", "library.c"], cwd=build, check=True)
+    loader, library = (build / "loader").read_bytes(), (build / "library.so").read_bytes()
+    tree = root / "tree"
+    tree.mkdir()
+    for number in range(500):
+        for name, content in (("program", loader), ("library", library)):
+            path = tree / f"{name}{number:03}"
+            path.write_bytes(content + b"%d" % number)
+            path.chmod(0o755)
+    return tree
+
+
+def run_tree(tree: Path) -> None:
+    """Run all programs of a tree from four processes at once, in each in another order."""
+    runners = [python(RUNNER, tree, seed) for seed in range(4)]
+    assert [runner.communicate(timeout=300)[0] for runner in runners] == ["done\n"] * 4

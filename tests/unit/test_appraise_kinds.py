@@ -205,6 +205,14 @@ class TestTdx:
         assert codes(good, replace(TRUST, collateral="{}")) == ["collateral_malformed"]
         assert codes(evidence(TdxPart(b""), LOG)) == ["quote_malformed"]
 
+    def test_tds_can_be_told_by_their_mrtd(self) -> None:
+        good = evidence(TD.part(LOG), LOG)
+        for known in ({TD.mrtd}, {TD.mrtd, bytes(48)}):
+            assert codes(good, replace(TRUST, measurements=frozenset(known))) == []
+        assert codes(good, replace(TRUST, measurements=frozenset({bytes(48)}))) == ["measurement_unknown"]
+        with pytest.raises(UsageError, match="48 bytes"):
+            replace(TRUST, measurements=frozenset({b""}))
+
     def test_trust_that_makes_no_sense(self) -> None:
         wrong: list[dict[str, Any]] = [{"columns": {}}, {"columns": {PcrIndex(2): RtmrIndex(4)}}]
         for change in [*wrong, {"initial": {RtmrIndex(2): b""}}]:
@@ -243,6 +251,13 @@ class TestRealms:
         other = RemMap(None, ((PcrIndex(10), RemIndex(1)),))
         assert codes(self.guest(self.log(10), CcaPart, slot=2), self.trust(CcaTrust, columns=other)) == []
         assert (self.trust().columns, self.trust(CcaTrust).columns) == (VIRTCCA_MAP, PCR_COLUMN_MAP)
+
+    def test_realms_can_be_told_by_their_rim(self) -> None:
+        for kind, part, log in ((VirtccaTrust, VirtccaPart, self.log(10)), (CcaTrust, CcaPart, self.log(1))):
+            given = self.guest(log, part)
+            assert codes(given, self.trust(kind, measurements=frozenset({RIM}))) == []
+            for other in (bytes(32), b"", RIM + b"\0"):
+                assert codes(given, self.trust(kind, measurements=frozenset({other}))) == ["measurement_unknown"]
 
     def test_one_kind_does_not_pass_for_the_other(self) -> None:
         """Else the sender would choose how columns are read."""

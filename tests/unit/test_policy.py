@@ -253,3 +253,21 @@ def test_a_reader_sees_one_policy_or_the_other() -> None:
     done.set()
     thread.join()
     assert all(text.count(b"uid") == text.count(b"gid") for text in seen)
+
+
+def test_whoever_is_told_of_a_file_keeps_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at the file once more, which may be on a file system that waits for the writer."""
+    rules = tmp_path / "rules"
+    rules.write_bytes(b"measure func=BPRM_CHECK\n")
+    monkeypatch.setattr("imarium.engine.policy_file._PATIENCE", 0.2)
+    free = threading.Event()
+
+    def wait(_path: Path, _content: bytes) -> None:
+        free.wait(20)
+
+    file = PolicyFile(read=wait)
+    with pytest.raises(PolicyRefused) as caught:
+        file.append(bytes(rules))
+    free.set()
+    assert caught.value.number == errno.ETIMEDOUT
+    assert file.text() == b""

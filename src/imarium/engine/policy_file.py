@@ -143,8 +143,7 @@ class PolicyUpdate:
 
     def _rules_of(self, path: Path) -> list[Rule]:
         """The rules of a file, all of them or none. Its last line must have its newline."""
-        content = _content(path)
-        self._read(path, content)
+        content = _content(path, self._read)
         if not content.endswith(b"\n"):
             raise PolicyRefused(f"{path}: the last line has no newline")
         rules = []
@@ -158,8 +157,8 @@ class PolicyUpdate:
         return rules
 
 
-def _content(path: Path) -> bytes:
-    """A file's content, unless it is long in coming.
+def _content(path: Path, told: PathRead) -> bytes:
+    """A file's content, once ``told`` was told of it, unless that is long in coming.
 
     Whoever writes the policy file may serve a file system, this very one even: a path on it would wait for its reader.
     """
@@ -167,7 +166,9 @@ def _content(path: Path) -> bytes:
 
     def read() -> None:
         try:
-            answers.put(_read_content(path))
+            content = _read_content(path)
+            told(path, content)
+            answers.put(content)
         except PolicyRefused as error:
             answers.put(error)
 

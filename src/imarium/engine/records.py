@@ -51,6 +51,8 @@ class RecordList:
         self._held: tuple[int, list[_Segment]] = (first, [])
         self._templates: list[Template] = []
         self._known: dict[Template, int] = {}
+        self._last: Template | None = None
+        self._last_number = 0
         self.first = first
         self.end = first
         self.size = 0
@@ -76,15 +78,13 @@ class RecordList:
 
     def append(self, measurement: Measurement) -> int:
         """Add a measurement; its number."""
-        known = self._known.setdefault(measurement.template, len(self._known))
-        if known == len(self._templates):
-            self._templates.append(measurement.template)
+        known, size = self._number_of(measurement.template), measurement.runtime_size
         base, segments = self._held
         if (self.end - base) % _SEGMENT == 0:
             segments.append(_Segment())
         head = _HEAD.pack(measurement.pcr, measurement.violation, known)
-        segments[-1].append(head + measurement.data, measurement.runtime_size)
-        self.size += measurement.runtime_size
+        segments[-1].append(head + measurement.data, size)
+        self.size += size
         self.end += 1
         return self.end - 1
 
@@ -103,3 +103,12 @@ class RecordList:
             self.size -= size
             segments[0].size -= size
         self.first = left
+
+    def _number_of(self, template: Template) -> int:
+        """Its place among those met so far. Most records have the template of the one before: looking it up is slow."""
+        if template is not self._last:
+            number = self._known.setdefault(template, len(self._known))
+            if number == len(self._templates):
+                self._templates.append(template)
+            self._last, self._last_number = template, number
+        return self._last_number

@@ -23,7 +23,8 @@ class CcaTrust:
     ``anchor`` is the platform's key or its certificate. ``columns`` says which REM the records with a number in the
     list's register column went into. ``initial`` has the values of REMs before the list's first record, of the size
     of the realm's hash; those it does not name were zero. ``bridged`` says that a bridge extended a list whose
-    boot_aggregate is not the RIM: it is not compared.
+    boot_aggregate is not the RIM: it is not compared. ``measurements`` are the RIMs of what may run; with none, any
+    realm of the platform passes.
     """
 
     anchor: CcaAnchor
@@ -31,6 +32,7 @@ class CcaTrust:
     columns: RemMap = PCR_COLUMN_MAP
     initial: Mapping[RemIndex, bytes] = field(default_factory=dict)
     bridged: bool = False
+    measurements: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ def _check(root: CcaPart, trust: CcaTrust, request: Request) -> Attested | tuple
     if not check.good or check.token is None:
         return check.reasons
     realm = check.token.realm
+    if trust.measurements and realm.claims.rim not in trust.measurements:
+        detail = f"the initial measurement (RIM) {realm.claims.rim.hex()} is not a known one"
+        return (Reason("measurement_unknown", detail),)
     bank = realm.claims.hash_algorithm
     wrong = [rem for rem, value in trust.initial.items() if len(value) != bank.size]
     if wrong:

@@ -36,6 +36,9 @@ class TdxTrust:
     for each RTMR it names. ``initial`` has the values of these before the list's first record, 48 bytes each; for
     those it does not name, the event log's replay is believed, or zero without one. ``bridged`` says that a bridge
     extended a list whose boot_aggregate is not over the TD's registers: it is not compared.
+
+    ``measurements`` are the MRTDs, 48 bytes each, of what may run; with none, a TD of anybody's on a genuine platform
+    passes.
     """
 
     collateral: str
@@ -45,9 +48,12 @@ class TdxTrust:
     columns: Mapping[PcrIndex, RtmrIndex] = field(default_factory=_ima_column)
     initial: Mapping[RtmrIndex, bytes] = field(default_factory=dict)
     bridged: bool = False
+    measurements: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         """Raises UsageError for a register a TD has not, and a value of another size."""
+        if any(len(value) != REGISTER_SIZE for value in self.measurements):
+            raise UsageError(f"the initial measurement of a TD (MRTD) has {REGISTER_SIZE} bytes")
         for rtmr in (*self.columns.values(), *self.initial):
             if rtmr not in RTMRS:
                 raise UsageError(f"a TD has RTMR 0 to {len(RTMRS) - 1}, not {rtmr}")
@@ -72,6 +78,8 @@ def check_tdx(root: TdxPart, trust: TdxTrust, request: Request) -> Attested | tu
     )
     if not check.good or check.facts is None or check.quote is None:
         return check.reasons
+    if trust.measurements and check.facts.mrtd not in trust.measurements:
+        return (Reason("measurement_unknown", f"the TD's MRTD {check.facts.mrtd.hex()} is not a known one"),)
     registers = check.facts.registers
     before = _before_the_list(root, trust, registers)
     if isinstance(before, Reason):

@@ -7,6 +7,7 @@ from typing import Annotated, TypedDict
 import typer
 
 from imarium.cli.documents import read_bytes
+from imarium.cli.options import hex_bytes
 from imarium.cli.trust.common import Common, ListAnchoring, moment, read_certificate
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.cca import PCR_COLUMN_MAP, VIRTCCA_MAP, RemIndex, RemMap, SlotIndex, rem_of_slot
@@ -59,20 +60,27 @@ class CcaOptions:
     cca_root: Annotated[
         Path | None, typer.Option("--cca-root", metavar="FILE", help="CCA and VirtCCA: the root certificate you trust.")
     ] = None
+    cca_rim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cca-rim", metavar="HEX", help="CCA and VirtCCA: a RIM you know; may be repeated [default: any passes]."
+        ),
+    ] = None
 
     def trusted(self, common: Common) -> tuple[CcaTrust, ...]:
         """What is trusted of these kinds. Raises UsageError, MalformedInput and MissingComponent."""
         if self.virtcca_realm_key is not None and (self.virtcca_platform_key or self.virtcca_certificate):
             raise UsageError("give the key of a VirtCCA platform or that of an old VM, not both")
+        rims = frozenset(hex_bytes("--cca-rim", text) for text in self.cca_rim or ())
         found: list[CcaTrust] = []
         platform = self._anchor("cca", self.cca_platform_key, self.cca_certificate, common)
         if platform is not None:
-            found.append(CcaTrust(platform, **_anchoring(common.anchoring, PCR_COLUMN_MAP)))
+            found.append(CcaTrust(platform, measurements=rims, **_anchoring(common.anchoring, PCR_COLUMN_MAP)))
         vm = self._anchor("virtcca", self.virtcca_platform_key, self.virtcca_certificate, common)
         anchor = vm if self.virtcca_realm_key is None else _key(self.virtcca_realm_key)
         if anchor is not None:
             policy = CcaPolicy(realm_alone=vm is None)
-            found.append(VirtccaTrust(anchor, policy, **_anchoring(common.anchoring, VIRTCCA_MAP)))
+            found.append(VirtccaTrust(anchor, policy, measurements=rims, **_anchoring(common.anchoring, VIRTCCA_MAP)))
         if not found and (self.cca_root is not None or self.cca_issuer):
             raise UsageError("--cca-root and --cca-issuer go with --cca-certificate or --virtcca-certificate")
         return tuple(found)

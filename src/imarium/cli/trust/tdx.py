@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imarium.cli.documents import read_text
+from imarium.cli.options import hex_bytes
 from imarium.cli.trust.common import Common, read_certificate
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tdx import IMA_RTMR, RtmrIndex
@@ -31,6 +32,12 @@ class TdxOptions:
         list[str] | None,
         typer.Option("--tdx-accept", metavar="STATUS", help="TDX: a TCB status to accept [default: UpToDate]."),
     ] = None
+    tdx_mrtd: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tdx-mrtd", metavar="HEX", help="TDX: an MRTD you know; may be repeated [default: any TD passes]."
+        ),
+    ] = None
 
     def trusted(self, common: Common) -> tuple[TdxTrust, ...]:
         """What is trusted of this kind. Raises UsageError, MalformedInput and MissingComponent."""
@@ -46,5 +53,6 @@ class TdxOptions:
             columns=columns or {PcrIndex(IMA_RTMR): IMA_RTMR},
             initial={RtmrIndex(register): value for register, value in anchoring.initial.items()},
             bridged=anchoring.bridged,
+            measurements=frozenset(hex_bytes("--tdx-mrtd", text) for text in self.tdx_mrtd or ()),
         )
         return (trust,)
