@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -134,6 +135,67 @@ def test_the_disk_is_full_after_every_byte_of_a_batch(disk: Path, method: Litera
         full.close()
         keeper.close()
         subprocess.run(["rm", "-r", str(place)], check=True)
+
+
+CALLS = ("write", "fsync", "truncate", "ftruncate", "pwrite", "rename", "replace", "mkdir", "unlink")
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, at: int, reached: list[str]) -> None:
+    """Have the call of number ``at``, from 0, fail with EIO: a write after half of it, others with nothing done."""
+
+    def replaced(name: str) -> Callable[..., object]:
+        really = getattr(os, name)
+
+        def call(*arguments: Any, **options: Any) -> object:
+            reached.append(name)
+            if len(reached) != at + 1:
+                return really(*arguments, **options)
+            if name == "write":
+                really(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        return call
+
+    for name in CALLS:
+        monkeypatch.setattr(os, name, replaced(name))
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["old-log", "new-log"])
+@pytest.mark.parametrize("method", ["prompt", "trim", "follow"])
+def test_an_error_at_any_call_loses_and_doubles_nothing(
+    disk: Path, method: Literal["prompt", "trim", "follow"], begun: bool
+) -> None:
+    """Each write, sync, rename, ... of a run fails once, and the same keeper goes on, or a new one."""
+    at, tried = 0, True
+    while tried:
+        for same in (True, False):
+            place, kernel = disk / "store", Kernel()
+            kernel.boot()
+            kernel.measure("x")
+            store = Store(place, create=True)
+            keeper = Keeper(store, kernel, boot_id="boot", registers=kernel.registers)
+            if begun:
+                keeper.once(method)
+            kernel.measure(*BATCH)
+            reached: list[str] = []
+            with pytest.MonkeyPatch.context() as patched, suppress(MissingComponent):
+                failing_once(patched, at, reached)
+                keeper.once(method)
+            tried = len(reached) > at
+            kernel.measure("later")
+            if not same:
+                keeper.close()
+                keeper = Keeper(store, kernel, boot_id="boot", registers=kernel.registers)
+            what = f"call {at}: {reached[-1]}"
+            assert keeper.once(method).verdict == "proven", what
+            keeper.close()
+            assert (place / "logs/0000/list").read_bytes() == records("boot_aggregate", "x", *BATCH, "later"), what
+            assert store.numbers == (0,), what
+            assert (kernel.staged_list + kernel.current_list == b"") == (method != "follow"), what
+            assert b"".join(kernel.freed) in {b"", records("boot_aggregate", "x", *BATCH, "later")}, what
+            shutil.rmtree(place)
+        at += 1
+    assert at >= 9
 
 
 def eventually(condition: Callable[[], object]) -> None:

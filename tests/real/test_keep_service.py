@@ -242,6 +242,16 @@ def test_once_with_a_configuration(machine: Machine) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
+def test_once_with_several_sources_drains_those_it_can(machine: Machine, tmp_path: Path) -> None:
+    other = f'[[source]]\nname = "gone"\ndirectory = "{tmp_path / "gone"}"\nstore = "{tmp_path / "gone-store"}"\n'
+    machine.config.write_text(other + machine.config.read_text())
+    command = [sys.executable, "-m", "imarium", "keep", "--config", str(machine.config), "--once", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert str(tmp_path / "gone") in done.stderr
+    assert {name: one["total"]["records"] for name, one in json.loads(done.stdout).items()} == {"test": 2}
+
+
 def check(machine: Machine, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "imarium", "keep", "--check", "--config", str(machine.config), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

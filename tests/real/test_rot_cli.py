@@ -46,7 +46,7 @@ def test_every_driver_is_listed_and_says_what_to_do() -> None:
     advice = {
         "tpm": "there is no /no",
         "tdx": "load the tdx_guest module of Linux 6.16",
-        "virtcca": "mount configfs and load tsm_report",
+        "virtcca": "only confidential guests have reports; or load the tmm_tsi driver of VirtCCA, for /dev/tsi",
         "cca": "mount configfs and load tsm_report",
         "snp": "mount configfs and load tsm_report",
         "tsm": "load one's driver (Linux 6.16)",

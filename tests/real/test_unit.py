@@ -39,6 +39,9 @@ section list; systemctl start imarium-list
   systemctl show imarium-list -p ActiveState; systemctl show imarium-list -p StatusText
   cut -d" " -f5 /run/imarium-list/ascii_runtime_measurements_sha256
   cat /run/imarium-list/runtime_measurements_count; stat -c '%a %U %G' /run/imarium-list/violations
+  systemctl kill --signal KILL imarium-list
+  until cat /run/imarium-list/runtime_measurements_count 2>/dev/null; do sleep 0.2; done
+  systemctl show imarium-list -p NRestarts
   systemctl stop imarium-list; systemctl show imarium-list -p Result; ls /run/imarium-list
 section stop; systemctl stop imarium; systemctl show imarium -p Result -p ExecMainStatus
 section journal; journalctl -u imarium -o cat --no-pager | grep '^{'
@@ -142,7 +145,9 @@ def test_it_sees_no_homes_no_devices_and_no_network_and_writes_nowhere_else(sect
     assert sections["devices"] == ["null"]
 
 
-def test_the_other_unit_shows_the_whole_list_to_the_machine(sections: dict[str, list[str]]) -> None:
+def test_the_other_unit_shows_the_whole_list_to_the_machine_also_after_it_was_killed(
+    sections: dict[str, list[str]],
+) -> None:
     files = ["boot_aggregate", "kernel_version", *(f"/srv/file-{number}" for number in (1, 2, 3))]
     assert sections["list"] == [
         "ActiveState=active",
@@ -150,6 +155,8 @@ def test_the_other_unit_shows_the_whole_list_to_the_machine(sections: dict[str, 
         *files,
         "5",
         "440 root root",
+        "5",
+        "NRestarts=1",
         "Result=success",
     ]
 

@@ -418,6 +418,42 @@ def test_pending_records_follow_the_kept_ones(tmp_path: Path) -> None:
     assert get(app, path).content == kept  # what the kernel has belongs to another life
 
 
+def test_those_who_ask_for_pending_records_all_the_time_hold_up_no_drain(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True, patience=3.0)
+    kernel = Kernel()
+    kernel.boot()
+    Keeper(store, kernel, boot_id="boot", registers=kernel.registers).once()
+    custody = Custody(tmp_path / "store")
+
+    def whole(_known: Log | None) -> Whole:
+        with custody.store.lock(shared=True):
+            time.sleep(0.3)  # as if the kernel had very many
+            return custody.whole(kernel, boot_id="boot", registers=kernel.registers)
+
+    async def run(http: httpx.AsyncClient) -> None:
+        ended = False
+
+        async def ask() -> None:
+            while not ended:
+                assert (await http.get("/v1/logs/newest/records?pending=true")).status_code == 200
+
+        async def quote() -> None:
+            while not ended:
+                assert (await http.post("/v1/quote", json={"nonce": "5a" * 8})).status_code == 200
+
+        asking = [asyncio.create_task(task()) for task in (ask, ask, ask, quote)]
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(Keeper(store, kernel, boot_id="boot", registers=kernel.registers).once)
+        finally:
+            ended = True
+            await asyncio.gather(*asking)
+
+    holding = Holding("here", store, whole=whole, quote=lambda nonce, _first, view: nonce + bytes(view().records))
+    with_client(create_app([holding]), run)
+
+
 # Quotes and drains
 
 

@@ -1,7 +1,7 @@
 """``imarium keep``: take custody of the kernel's measurement list."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from imarium.cli.options import Json, SourceDirectory, StoreDirectory
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.custody import KILL_VARIABLE, KeepResult, Schedule, SourceConfig, WantedMethod, default_store, kill_at
 from imarium.custody.machine import boot_id, machine_of, registers_of
-from imarium.errors import MissingComponent, UsageError
+from imarium.errors import ImariumError, MissingComponent, UsageError
 from imarium.securityfs import ImaDirectory
 
 __all__ = ["keep", "keep_once"]
@@ -120,19 +120,38 @@ def _service_part() -> Any:  # noqa: ANN401 - a module
 
 
 def keep_once(sources: Sequence[SourceConfig], *, as_json: bool) -> int:
-    """Drain each source once and say what was done; the worst exit status."""
-    results = {source.name: source.keeper().once(source.method) for source in sources}
+    """Drain each source once and say what was done; the worst exit status.
+
+    One that fails hinders no other. Raises the first one's error behind that.
+    """
+    results: dict[str, KeepResult] = {}
+    errors: list[ImariumError] = []
+    for source in sources:
+        try:
+            results[source.name] = source.keeper().once(source.method)
+        except ImariumError as error:
+            errors.append(error)
+    if results:
+        _say(results, len(sources), as_json=as_json)
+    for further in errors[1:]:
+        progress_console().print(f"imarium: {further}", soft_wrap=True, markup=False)
+    if errors:
+        raise errors[0]
+    return int(any(result.verdict == "refused" for result in results.values()))
+
+
+def _say(results: Mapping[str, KeepResult], sources: int, *, as_json: bool) -> None:
+    """Say what was done. Of several sources each is named."""
     if as_json:
         documents = [result.to_document() for result in results.values()]
-        emit_json(documents[0] if len(documents) == 1 else dict(zip(results, documents, strict=True)))
+        emit_json(documents[0] if sources == 1 else dict(zip(results, documents, strict=True)))
     for name, result in results.items():
         if not as_json:
-            _show(result, name if len(results) > 1 else "")
+            _show(result, name if sources > 1 else "")
         if result.verdict == "refused":
             progress_console().print(
                 f"imarium: nothing was deleted from the kernel: {result.reason}", soft_wrap=True, markup=False
             )
-    return int(any(result.verdict == "refused" for result in results.values()))
 
 
 def _show(result: KeepResult, name: str) -> None:

@@ -134,9 +134,9 @@ class Store:
         with durable.storage_errors(path):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
         try:
-            self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-            if not shared:
-                with durable.storage_errors(path):
+            with durable.storage_errors(path):
+                self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                if not shared:
                     _sign(descriptor)
             yield
         finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from imarium.errors import DeviceError, RefusedOperation, UsageError
+from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, RemIndex, parse_cca_token, slot_of_rem
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
@@ -110,6 +110,7 @@ class CcaRoot(RegisterRoot):
         device: Path | None = None,
     ) -> None:
         self._tokens = TokenRegisters(reports, device)
+        self._by_report = provider is None and device is None
         super().__init__(self._tokens if provider is None else provider, default_register)
 
     def column(self) -> PcrIndex | None:
@@ -139,6 +140,15 @@ class VirtCcaRoot(CcaRoot):
 
     name = "virtcca"
     kind = "virtcca"
+
+    def init(self) -> None:
+        """As of a realm. Raises MissingComponent where there is neither configfs-tsm nor the device of VirtCCA."""
+        try:
+            super().init()
+        except MissingComponent as error:
+            if DEVICE.exists() or not self._by_report:
+                raise
+            raise MissingComponent(f"{error}; or load the tmm_tsi driver of VirtCCA, for {DEVICE}") from error
 
 
 def cca_root(argument: str) -> RootOfTrust:

@@ -1,6 +1,8 @@
 """Behind the routes: one source's logs, what its kernel still has, and its root of trust, for many clients at once."""
 
 import asyncio
+import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -22,6 +24,8 @@ __all__ = ["Desk", "Holding", "Steward"]
 
 _NEAR = 1 << 14
 """How many records are replayed for whoever asks, without waiting for a turn."""
+_REST = 0.1
+"""Seconds between two looks at the kernel's list: during one no drain can be made, and clients must hold none up."""
 _SMALL = 1 << 16
 _SMALL_BODIES = 64
 
@@ -64,6 +68,8 @@ class Desk:
         self._quotes = 0
         self._replaying = asyncio.Lock()
         self._replays = 0
+        self._reading = threading.Lock()
+        self._rested = 0.0
         self._small: OrderedDict[str, asyncio.Task[bytes]] = OrderedDict()
 
     @property
@@ -156,7 +162,12 @@ class Desk:
     def _read(self) -> Whole:
         if self._holding.whole is None:
             raise UsageError("this service does not see the kernel's list; ask without pending")
-        return self._holding.whole(self.shelf.known)
+        with self._reading:
+            time.sleep(max(0.0, self._rested - time.monotonic()))
+            try:
+                return self._holding.whole(self.shelf.known)
+            finally:
+                self._rested = time.monotonic() + _REST
 
 
 def _joined(blocks: Iterator[bytes]) -> bytes:
