@@ -202,6 +202,34 @@ def test_exempt_processes_are_let_go_at_once(root: Path) -> None:
     assert not stuck.entered.acquire(blocking=False)
 
 
+def test_what_gets_the_number_of_an_exempt_process_is_measured(root: Path) -> None:
+    path = root / "reused"
+    path.write_text("reused")
+    recorder = Recorder()
+    exempt = python("import sys; sys.stdin.readline()")
+    with recorder.watch(root, WatchOptions(exempt=(exempt.pid,))):
+        exempt.communicate("\n", timeout=10)
+        for _ in range(100):
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(exempt.pid - 1))
+            with python("import sys; sys.stdin.readline(); open(sys.argv[1])", path) as other:
+                if other.pid == exempt.pid:
+                    other.communicate("\n", timeout=10)
+                    break
+                other.kill()
+        else:
+            raise AssertionError("no other process got the number")
+    assert recorder.of(path) == ["content"]
+
+
+def test_a_process_to_exempt_that_is_not_there(root: Path) -> None:
+    with (
+        pytest.raises(MissingComponent, match="no process 4194305"),
+        Watch([root], Stuck(), print, options=WatchOptions(exempt=(4194305,))),
+    ):
+        pass
+    read_by_another(root)
+
+
 def test_a_deadline_lets_go_what_hangs_and_says_so(root: Path) -> None:
     path = root / "slow"
     path.write_text("slow")

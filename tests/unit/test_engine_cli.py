@@ -1,12 +1,15 @@
 """What the commands that talk to a running engine print."""
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
+from imarium.cli.engine import engine
 from imarium.cli.engine_answers import answers
 from imarium.cli.engine_control import measure_there, show_status
 from imarium.engine import Engine, builtin_policy, serving
+from imarium.errors import UsageError
 
 
 @pytest.fixture
@@ -46,3 +49,20 @@ def test_a_register_that_stays_behind_is_said_to(tmp_path, capsys):
         "registers  tpm 10: 7 records; 2 wait: a record it waits for was deleted, so it stays behind for good",
         "registers  tpm 10: 7 records; 2 wait: x",
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"once": True, "mount": Path("/m")}, "leave out"),
+        ({"once": True, "watch": [Path("/m")]}, "leave out"),
+        ({"stay": True, "once": True}, "--stay goes with"),
+        ({"status": True, "stop": True}, "alone"),
+        ({"status": True, "once": True}, "alone"),
+        ({}, "nothing to do"),
+        ({"once": True, "without": ["x"]}, "choose"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, options, said):
+    with pytest.raises(UsageError, match=said):
+        engine(state=tmp_path, **options)

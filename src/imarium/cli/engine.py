@@ -121,6 +121,10 @@ def engine(
     starting = mount or watch or measure or restore or once
     if len(asked) > 1 or (asked and starting):
         raise UsageError(f"{asked[0]} talks to the running engine: give it alone")
+    if once and (mount or watch):
+        raise UsageError("--once measures and exits: leave out --mount and --watch")
+    if stay and suspend_to is None:
+        raise UsageError("--stay goes with --suspend-to")
     if suspend_to is not None:
         return suspend_engine(directory, suspend_to, stay=stay, json=json)
     if status:

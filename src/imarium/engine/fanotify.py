@@ -4,6 +4,7 @@ See fanotify(7). What it takes: Linux with CONFIG_FANOTIFY_ACCESS_PERMISSIONS, a
 """
 
 import ctypes
+import errno
 import os
 import struct
 import threading
@@ -84,7 +85,9 @@ class FanotifyGroup:
         """Ask for events of the whole file system that ``path`` is on. Raises MissingComponent."""
         if _libc.fanotify_mark(self.descriptor, _MARK_ADD | _MARK_FILESYSTEM, _ALL, -100, os.fsencode(path)):
             number = ctypes.get_errno()
-            hint = "; the kernel needs CONFIG_FANOTIFY_ACCESS_PERMISSIONS" if number == 22 else ""
+            hint = (
+                "; nobody can on /proc, or without CONFIG_FANOTIFY_ACCESS_PERMISSIONS" if number == errno.EINVAL else ""
+            )
             raise MissingComponent(f"cannot watch {path}: {os.strerror(number)}{hint}")
 
     def read(self) -> list[RawEvent]:

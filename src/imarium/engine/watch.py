@@ -133,13 +133,16 @@ class Watch:
         self._stalled = False
         self._count = threading.Lock()
         self._stopping = threading.Event()
+        self._exempt: list[int] = []
         self._threads: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        """Raises MissingComponent where fanotify is not there or not permitted. Then nothing is watched."""
+        """Raises MissingComponent where fanotify, or an exempt process, is not there. Then nothing is watched."""
         try:
             self._guardian.__enter__()
+            for process in ("self", *map(str, self.options.exempt)):
+                self._exempt.append(_process(process))
             group = self._group = FanotifyGroup()
             self._start(group)
             for path in self._scope.roots:
@@ -162,6 +165,8 @@ class Watch:
         for thread in (*self._threads, *self._workers):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._guardian.__exit__()
+        while self._exempt:
+            os.close(self._exempt.pop())
 
     def _start(self, group: FanotifyGroup) -> None:
         vars(subprocess)["_USE_VFORK"] = False  # a child that waits for us must not keep our threads from running
@@ -204,7 +209,7 @@ class Watch:
         self._work.put(pending)
 
     def _is_exempt(self, task: int) -> bool:
-        return any(os.access(f"/proc/{process}/task/{task}", os.F_OK) for process in ("self", *self.options.exempt))
+        return any(os.access(f"task/{task}", os.F_OK, dir_fd=process) for process in self._exempt)
 
     def _measure(self, group: FanotifyGroup) -> None:
         while (pending := self._work.get()) is not None:
@@ -287,6 +292,14 @@ def _thread(name: str, job: Callable[..., None], *arguments: object) -> threadin
     thread = threading.Thread(target=job, args=arguments, name=f"imarium-watch-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def _process(number: str) -> int:
+    """A process's directory: once it has ended, no other that gets its number is found there."""
+    try:
+        return os.open(f"/proc/{number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MissingComponent(f"there is no process {number} to exempt: {error.strerror}") from error
 
 
 def _name(descriptor: int) -> bytes:
