@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from imarium import durable
 from imarium.chain import replay
-from imarium.custody import Event, Log, LogMeta, Store
+from imarium.custody import Event, Log, LogMeta, Store, StoreBusy
 from imarium.custody.check import check_store
 from imarium.custody.indexing import write_index
 from imarium.custody.packed import PACKED_FILE, PackedList, pack
@@ -207,6 +207,23 @@ def test_deletions_are_noted_whole_in_a_journal_that_a_run_left_torn(store: Stor
     assert [one.log for one in retain(store, Retention(compress=False, larger_than=1))] == [0, 1]
     newest = store.log().journal
     assert (newest.torn, [entry.event for entry in newest.entries[-2:]]) == (0, [Event.REMOVED] * 2)
+
+
+def test_custody_goes_on_while_a_list_is_compressed_and_one_does_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, seen = durable.append_blocks, []
+
+    def packing(path: Path, blocks: Iterable[bytes], *, size: int) -> None:
+        with Store(store.path).lock():
+            seen.append(path.parent.name)
+        with pytest.raises(StoreBusy, match="another process compresses or deletes logs"):
+            list(retain(Store(store.path), Retention()))
+        plain(path, blocks, size=size)
+
+    monkeypatch.setattr(durable, "append_blocks", packing)
+    assert [one.action for one in retain(store, Retention())] == ["compressed", "compressed"]
+    assert seen == ["0000", "0001"]
 
 
 def test_a_list_that_there_is_no_room_to_compress_leaves_nothing_there(

@@ -15,10 +15,14 @@ from imarium import durable
 from imarium.custody.journal import Event
 from imarium.custody.log import Log
 from imarium.custody.packed import PACKED_FILE, PackedList, pack
-from imarium.custody.store import Store
+from imarium.custody.store import Store, StoreBusy
 from imarium.errors import ImariumError, MissingComponent
+from imarium.locks import locked
 
 __all__ = ["Retained", "Retention", "retain"]
+
+_LOCK = "retaining"
+"""Held by the process that compresses or deletes logs, so that one does at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,29 @@ class Retained:
 def retain(store: Store, wanted: Retention, *, now: datetime | None = None, dry: bool = False) -> Iterator[Retained]:
     """Do what is ``wanted``, log by log; only say it, if ``dry``. Deleted logs are noted in the newest one's journal.
 
-    Takes the store's exclusive lock for each log, so that custody goes on in between. Raises StoreBusy,
-    MissingComponent and what opening a log raises; what was done so far stays.
+    Takes the store's exclusive lock for moments alone, so that custody goes on while a list is compressed. Raises
+    StoreBusy, MissingComponent and what opening a log raises; what was done so far stays.
     """
     time, freed = now or datetime.now(UTC), 0
-    for number in store.numbers[:-1]:
-        with store.lock():
-            log = store.log(number)
-            excess = _excess(store, wanted, freed if dry else 0)
+    busy = StoreBusy(f"{store.path}: another process compresses or deletes logs; wait for it, or end it")
+    with locked(store.path / _LOCK, busy=busy):
+        for number in store.numbers[:-1]:
             done: Retained | None = None
-            if reason := _why_deleted(log, wanted, time, excess):
-                done = _delete(store, log, reason, dry)
-            elif wanted.compress and log.list_path.exists() and durable.size_of(log.list_path) == log.bytes:
-                done = _compress(log, dry)
-        if done is not None:
-            freed += done.freed
-            yield done
+            with store.lock():
+                log = store.log(number)
+                reason = _why_deleted(log, wanted, time, _excess(store, wanted, freed if dry else 0))
+                if reason:
+                    done = _delete(store, log, reason, dry)
+            if not reason and wanted.compress and _is_whole(log):
+                done = _compress(store, log, dry)
+            if done is not None:
+                freed += done.freed
+                yield done
+
+
+def _is_whole(log: Log) -> bool:
+    """Whether the log has a plain list, and nothing behind its end."""
+    return log.list_path.exists() and durable.size_of(log.list_path) == log.bytes
 
 
 def _why_deleted(log: Log, wanted: Retention, now: datetime, excess: int) -> str:
@@ -106,7 +117,8 @@ def _delete(store: Store, log: Log, reason: str, dry: bool) -> Retained:
     return done
 
 
-def _compress(log: Log, dry: bool) -> Retained:
+def _compress(store: Store, log: Log, dry: bool) -> Retained:
+    """Compress a closed log's list, which no one writes to: the store is locked for the exchange of files alone."""
     before = durable.size_of(log.list_path)
     if dry:
         return Retained(log.number, "compressed", 0, "it is closed")
@@ -114,11 +126,12 @@ def _compress(log: Log, dry: bool) -> Retained:
     durable.remove_file(hidden)
     try:
         _pack(log, hidden)
+        with store.lock():
+            durable.publish_file(hidden, final)
+            durable.remove_file(log.list_path)
     except ImariumError:
         durable.remove_file(hidden)  # what fills the disk must not stay there
         raise
-    durable.publish_file(hidden, final)
-    durable.remove_file(log.list_path)
     return Retained(log.number, "compressed", before - durable.size_of(final), "it is closed")
 
 
