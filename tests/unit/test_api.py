@@ -272,7 +272,7 @@ def test_requests_at_once_are_bounded(log: Log) -> None:
 
 def test_nothing_kept_yet(tmp_path: Path) -> None:
     app = create_app([Holding("here", Store(tmp_path / "store", create=True))])
-    assert get(app, "/v1/logs").json() == {"logs": []}
+    assert get(app, "/v1/logs").json() == {"logs": [], "unreadable": []}
     assert get(app, "/v1/status").json()["newest"] is None
     problem(get(app, "/v1/logs/newest/records"), 503, "missing")
     with pytest.raises(UsageError):
@@ -541,6 +541,24 @@ def test_a_damaged_log_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None:
     problem(get(app, "/v1/logs/0/records?from=1&to=3&form=json"), 503, "malformed_record")
     log.list_path.write_bytes(data[:50])
     problem(get(create_app([Holding("here", Store(tmp_path / "store"))]), "/v1/logs/0/records"), 503, "missing")
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+def test_a_damaged_log_hinders_no_other(tmp_path: Path, damaged: int) -> None:
+    store = Store(tmp_path / "store", create=True)
+    for number in range(3):
+        log = store.begin(LogMeta("little", "now", f"boot{number}", "reset", "test"))
+        grow(log, 2 + number)
+    (store.directory_of(damaged) / "journal").write_bytes(b"{}\n{}\n")
+    app = create_app([Holding("here", store)])
+    found = get(app, "/v1/logs").json()
+    others = [number for number in range(3) if number != damaged]
+    assert ([log["log"] for log in found["logs"]], found["unreadable"]) == (others, [damaged])
+    problem(get(app, f"/v1/logs/{damaged}"), 503, "malformed")
+    for number in others:
+        answer = get(app, f"/v1/logs/{number}/records")
+        assert answer.content == store.log(number).list_path.read_bytes()
+        assert answer.headers["imarium-closed"] == ("true" if number < 2 else "false")
 
 
 def test_who_reads_often_opens_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

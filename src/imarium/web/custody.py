@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from imarium import __version__, hashes
-from imarium.errors import UsageError
+from imarium.errors import ImariumError, UsageError
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 from imarium.web.description import EVIDENCE_ANSWERS, EVIDENCE_TYPE, RECORDS_ANSWERS, describe
 from imarium.web.desk import Desk, Holding, Steward
@@ -145,8 +145,15 @@ async def status(request: Request, desk: ItsDesk) -> StatusDocument:
 @router.get("/logs")
 async def logs(desk: ItsDesk) -> LogList:
     """The logs, oldest first."""
-    standings = [await desk.log(number) for number in await desk.shelf.numbers()]
-    return LogList(logs=[log_document(standing) for standing in standings])
+    found, unreadable = list[LogDocument](), list[int]()
+    for number in await desk.shelf.numbers():
+        try:
+            found.append(log_document(await desk.log(number)))
+        except ImariumError:
+            unreadable.append(number)
+        except Problem:
+            continue  # deleted meanwhile
+    return LogList(logs=found, unreadable=unreadable)
 
 
 @router.get("/logs/{log}")

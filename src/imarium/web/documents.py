@@ -45,6 +45,7 @@ class LogList(BaseModel):
     """The logs of a store, oldest first."""
 
     logs: list[LogDocument]
+    unreadable: list[int] = Field(description="Numbers of logs that are there and damaged: ask for one to be told why.")
 
 
 class StatusDocument(BaseModel):

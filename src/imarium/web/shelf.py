@@ -61,9 +61,14 @@ class Shelf:
 
     async def log(self, number: int | None) -> Standing:
         """A log by its number, or the newest. Raises UsageError if there is no such log, MissingComponent."""
-        newest = await self.newest()
-        if number is None or number == newest.log.number:
-            return newest
+        try:
+            newest = await self.newest()
+        except ImariumError:
+            if number is None or number == max(await self.numbers(), default=number):
+                raise  # that the newest is damaged hinders no other
+        else:
+            if number is None or number == newest.log.number:
+                return newest
         return _standing(await self._closed_log(number), closed=True)
 
     async def news(self, since: Standing, seconds: float) -> None:
