@@ -102,6 +102,20 @@ def test_whose_task_it_is() -> None:
     assert subject_of(os.getpid()).may_setuid
 
 
+def test_who_has_thousands_of_groups_is_told_all_the_same() -> None:
+    """What is known of a task's groups comes before its capabilities, and takes more than one read."""
+    command = [sys.executable, "-I", "-S", "-c", "import sys; print(0, flush=True); sys.stdin.readline()"]
+    groups = range(100_000, 105_000)
+    with subprocess.Popen(
+        command, user=1234, group=1235, extra_groups=groups, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"0\n"
+        found = subject_of(process.pid)
+        process.communicate(b"\n", timeout=10)
+    assert (found.uid, found.euid, found.gid, found.may_setuid) == (1234, 1234, 1235, False)
+
+
 @pytest.mark.parametrize("place", ["ext4", "tmpfs", "overlay"])
 def test_who_has_a_file_open(root: Path, tmp_path: Path, place: str) -> None:
     where = tmp_path / place
