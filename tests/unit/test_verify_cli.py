@@ -170,3 +170,23 @@ def test_what_cannot_be_asked(desk: Desk) -> None:
         (["--virtcca-platform-key", key, "--virtcca-realm-key", key], 2),
     ):
         assert desk.refused(given, *arguments)[0] == expected, arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (("--tdx-mrtd", "ab" * 48), "--tdx-collateral"),
+        (("--tdx-accept", "OutOfDate"), "--tdx-collateral"),
+        (("--cca-rim", RIM.hex()), "platform"),
+        (("--snp-measurement", "ab" * 48), "--snp-root"),
+        (("--snp-vmpl", "1"), "--snp-root"),
+    ],
+)
+def test_no_term_is_passed_over_for_want_of_an_anchor(desk: Desk, options: tuple[str, str], needed: str) -> None:
+    guest, log = SoftwareGuest(), [ng(b"boot_aggregate", 2)]
+    given = evidence(guest.part({"rtmr2:sha384": extended(bytes(48), log, "sha384")}), log)
+    accepted = ("--allow-software", desk.file("software", guest.public))
+    assert desk.verify(given, *accepted)[0] == 0
+    status, message = desk.refused(given, *options, *accepted)
+    assert status == 2
+    assert needed in message

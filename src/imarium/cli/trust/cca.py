@@ -83,6 +83,8 @@ class CcaOptions:
             found.append(VirtccaTrust(anchor, policy, measurements=rims, **_anchoring(common.anchoring, VIRTCCA_MAP)))
         if not found and (self.cca_root is not None or self.cca_issuer):
             raise UsageError("--cca-root and --cca-issuer go with --cca-certificate or --virtcca-certificate")
+        if not found and rims:
+            raise UsageError("--cca-rim goes with the key or the certificate of a CCA or VirtCCA platform")
         return tuple(found)
 
     def _anchor(self, kind: str, key: Path | None, certificate: Path | None, common: Common) -> CcaAnchor | None:

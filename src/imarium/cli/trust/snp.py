@@ -1,7 +1,7 @@
 """What is trusted of AMD SEV-SNP with an SVSM."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +73,8 @@ class SnpOptions:
     def trusted(self, common: Common) -> tuple[SnpTrust, ...]:
         """What is trusted of this kind. Raises UsageError, MalformedInput and MissingComponent."""
         if self.snp_root is None:
+            if any(getattr(self, field.name) is not None for field in fields(self)):
+                raise UsageError("the options of SNP need --snp-root, the certificate that you trust")
             return ()
         if common.trusted_ak is None:
             raise UsageError("an SNP guest quotes with its vTPM: give --ak, its attestation key, beside --snp-root")

@@ -9,6 +9,7 @@ import typer
 from imarium.cli.documents import read_text
 from imarium.cli.options import hex_bytes
 from imarium.cli.trust.common import Common, read_certificate
+from imarium.errors import UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tdx import IMA_RTMR, RtmrIndex
 from imarium.verifier import TdxTrust
@@ -42,6 +43,8 @@ class TdxOptions:
     def trusted(self, common: Common) -> tuple[TdxTrust, ...]:
         """What is trusted of this kind. Raises UsageError, MalformedInput and MissingComponent."""
         if self.tdx_collateral is None:
+            if self.tdx_root is not None or self.tdx_accept or self.tdx_mrtd:
+                raise UsageError("--tdx-root, --tdx-accept and --tdx-mrtd go with --tdx-collateral")
             return ()
         anchoring = common.anchoring
         columns = {column: RtmrIndex(register) for column, register in anchoring.every_column().items()}
