@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ import httpx
 import pytest
 
 from imarium.chain import ChainState, replay
-from imarium.custody import Custody, Event, Keeper, KeepResult, Log, LogMeta, Store
+from imarium.cli import keep_api
+from imarium.custody import Custody, Event, Keeper, KeepResult, Log, LogMeta, SourceConfig, Store
+from imarium.custody.config import ApiConfig
 from imarium.custody.indexing import write_index
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, read_records
@@ -416,6 +419,31 @@ def test_pending_records_follow_the_kept_ones(tmp_path: Path) -> None:
     assert get(app, "/v1/logs/newest/records").content == kept
     kernel.boot()
     assert get(app, path).content == kept  # what the kernel has belongs to another life
+
+
+def test_more_pending_records_than_are_held_in_memory_are_refused_until_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel()
+    kernel.boot()
+    source = SourceConfig("here", kernel, tmp_path / "store", "boot", registers=kernel.registers)
+    keeper = source.keeper()
+    keeper.once()
+    kernel.measure("/bin/a", "/bin/b")
+    size = len(kernel.current_list)
+    seen = keep_api._holding(ApiConfig(), source, None)
+    holding = replace(seen, quote=lambda nonce, _first, view: nonce + view().pending)
+    app = create_app([holding])
+    path = "/v1/logs/newest/records?pending=true"
+    monkeypatch.setattr(keep_api, "_MOST_PENDING", size - 1)
+    assert f"has {size} bytes" in problem(get(app, path), 503, "too_much_pending")
+    problem(post(app, "/v1/quote", {"nonce": "5a" * 8}), 503, "too_much_pending")
+    monkeypatch.setattr(keep_api, "_MOST_PENDING", size)
+    assert get(app, path).headers["imarium-records"] == "3"
+    assert post(app, "/v1/quote", {"nonce": "5a" * 8}).content == b"Z" * 8 + kernel.current_list
+    monkeypatch.setattr(keep_api, "_MOST_PENDING", size - 1)
+    keeper.once()
+    assert get(app, path).headers["imarium-kept"] == "3"
 
 
 def test_those_who_ask_for_pending_records_all_the_time_hold_up_no_drain(tmp_path: Path) -> None:
