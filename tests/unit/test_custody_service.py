@@ -15,7 +15,7 @@ from imarium.custody import Cause, Schedule, Service, ServiceEvent, ServiceStatu
 from imarium.custody.schedule import pause_after
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
-from imarium.securityfs import ListBusy
+from imarium.securityfs import ImaDirectory, ListBusy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -193,6 +193,24 @@ def test_it_says_what_hinders_it_and_goes_on_by_itself(host: Host, monkeypatch: 
         assert only(service).reason == ""
         assert host.kept() == ["boot_aggregate", "a"]
     assert host.kinds()[-4:] == ["drained", "recovered", "drained", "stopped"]
+
+
+def test_a_source_that_cannot_be_looked_at_is_degraded_and_goes_on(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imarium.custody.schedule._FIRST_PAUSE", 0.02)
+    source = ImaDirectory(tmp_path / ("x" * 300), patience=0.0)  # no name of a file is as long
+    with running(host, configs=[host.config(source=source)]) as service:
+        eventually(lambda: only(service).errors.get("list_unavailable", 0) >= 2)
+        service.check()
+        assert only(service).state == "degraded"
+        source.path = tmp_path / "short"
+        source.path.mkdir()
+        (source.path / "binary_runtime_measurements").write_bytes(records("boot_aggregate"))
+        (source.path / "runtime_measurements_count").write_text("1\n")
+        eventually(lambda: only(service).drains)
+        assert host.kept() == ["boot_aggregate"]
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_a_refusal_is_degraded_and_not_hurried(host: Host) -> None:
