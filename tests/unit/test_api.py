@@ -275,7 +275,7 @@ def test_requests_at_once_are_bounded(log: Log) -> None:
 
 def test_nothing_kept_yet(tmp_path: Path) -> None:
     app = create_app([Holding("here", Store(tmp_path / "store", create=True))])
-    assert get(app, "/v1/logs").json() == {"logs": [], "unreadable": []}
+    assert get(app, "/v1/logs").json() == {"logs": [], "unreadable": [], "next": None}
     assert get(app, "/v1/status").json()["newest"] is None
     problem(get(app, "/v1/logs/newest/records"), 503, "missing")
     with pytest.raises(UsageError):
@@ -587,6 +587,30 @@ def test_a_damaged_log_hinders_no_other(tmp_path: Path, damaged: int) -> None:
         answer = get(app, f"/v1/logs/{number}/records")
         assert answer.content == store.log(number).list_path.read_bytes()
         assert answer.headers["imarium-closed"] == ("true" if number < 2 else "false")
+
+
+def test_many_logs_are_listed_in_answers_of_limited_length(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True)
+    for number in range(5):
+        grow(store.begin(LogMeta("little", "now", f"boot{number}", "reset", "test")), 1)
+    (store.directory_of(3) / "journal").write_bytes(b"{}\n{}\n")
+    app = create_app([Holding("here", store)])
+
+    def listed(query: str) -> tuple[list[int], list[int], int | None]:
+        found = get(app, f"/v1/logs{query}").json()
+        return [log["log"] for log in found["logs"]], found["unreadable"], found["next"]
+
+    assert listed("") == ([0, 1, 2, 4], [3], None)
+    assert listed("?limit=2") == ([0, 1], [], 1)
+    assert listed("?limit=2&after=1") == ([2], [3], 3)
+    assert listed("?limit=2&after=3") == ([4], [], None)
+    assert listed("?limit=5") == ([0, 1, 2, 4], [3], None)
+    assert listed("?after=4") == ([], [], None)
+    for wrong in ("limit=0", "limit=1001", "limit=x", "after=-1", f"after={1 << 53}"):
+        problem(get(app, f"/v1/logs?{wrong}"), 422, "invalid")
+    for number in range(5, 105):
+        store.begin(LogMeta("little", "now", f"boot{number}", "reset", "test"))
+    assert [len(listed("")[0]), listed("")[2], listed("?limit=1000")[2]] == [99, 99, None]
 
 
 def test_who_reads_often_opens_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
