@@ -14,7 +14,21 @@ from typing import Any, Literal
 
 import pytest
 
-from imarium.custody import Event, Hook, Keeper, KeepResult, Schedule, Service, SourceConfig, SourceStatus, Step, Store
+from imarium.custody import (
+    Custody,
+    Event,
+    Hook,
+    Keeper,
+    KeepResult,
+    Schedule,
+    Service,
+    SourceConfig,
+    SourceStatus,
+    Step,
+    Store,
+    StoreBusy,
+    check_store,
+)
 from imarium.errors import MissingComponent
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -57,6 +71,28 @@ def keep(disk: Path, kernel: Kernel) -> KeepResult:
     store = Store(disk / "store", create=True)
     with closing(Keeper(store, kernel, boot_id="boot", registers=kernel.registers)) as keeper:
         return keeper.once()
+
+
+def test_a_store_on_a_read_only_file_system_is_read_and_checked_and_not_written_to(disk: Path) -> None:
+    kernel = Kernel()
+    kernel.boot()
+    keep(disk, kernel)
+    kernel.measure("a")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    custody = Custody(disk / "store", patience=0.0)
+    whole = custody.whole(kernel, boot_id="boot", registers=kernel.registers)
+    assert (whole.records, whole.pending) == (1, kernel.current_list)
+    assert list(check_store(custody.store)) == []
+    with custody.store.lock(shared=True), custody.store.lock(shared=True):
+        pass
+    held = kernel.current_list
+    with pytest.raises(MissingComponent, match="Read-only file system"):
+        keep(disk, kernel)
+    assert kernel.current_list == held
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    with custody.store.lock(), pytest.raises(StoreBusy), custody.store.lock(shared=True):
+        pass
+    assert keep(disk, kernel).freed_records == 1
 
 
 @pytest.mark.parametrize("pages", [0, 1, 2, 3, 4, 8, 60])

@@ -3,6 +3,7 @@
 Directories have mode 0700, files 0600. A store that another user owns, or can write to, is refused.
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -131,10 +132,14 @@ class Store:
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
-        """Lock the store: alone to write, or with other readers so that no one writes. Raises StoreBusy."""
+        """Lock the store: alone to write, or with other readers so that no one writes.
+
+        Readers need not be able to write: a store on a read-only file system can be read. Raises StoreBusy,
+        MissingComponent.
+        """
         path = self.path / _LOCK
         with durable.storage_errors(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, durable.FILE_MODE)
+            descriptor = _open(path, shared=shared)
         try:
             with durable.storage_errors(path):
                 self._acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -156,6 +161,17 @@ class Store:
                 time.sleep(_PAUSE)
             else:
                 return
+
+
+def _open(path: Path, *, shared: bool) -> int:
+    """Open the file to lock: for reading only where there is no other way, as IMA measures what root reads."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_WRONLY | os.O_CREAT, durable.FILE_MODE)
+    except OSError as error:
+        if not shared or error.errno != errno.EROFS:
+            raise
+    return os.open(path, flags | os.O_RDONLY)
 
 
 def _sign(descriptor: int) -> None:
