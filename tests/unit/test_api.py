@@ -24,6 +24,8 @@ from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, U
 from imarium.formats.records import ListLayout, read_records
 from imarium.hashes import SHA1, SHA256, SHA384
 from imarium.web import Holding, Limits, create_app
+from imarium.web.desk import Desk
+from imarium.web.problems import Problem
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -444,6 +446,33 @@ def test_more_pending_records_than_are_held_in_memory_are_refused_until_they_are
     monkeypatch.setattr(keep_api, "_MOST_PENDING", size - 1)
     keeper.once()
     assert get(app, path).headers["imarium-kept"] == "3"
+
+
+def test_pending_records_that_are_being_sent_are_bounded_together(tmp_path: Path) -> None:
+    kernel = Kernel()
+    kernel.boot()
+    source = SourceConfig("here", kernel, tmp_path / "store", "boot", registers=kernel.registers)
+    source.keeper().once()
+    holding = keep_api._holding(ApiConfig(), source, None)
+    kernel.measure("/bin/a")
+    limit = len(kernel.current_list)
+
+    async def run() -> None:
+        desk = Desk(holding, Limits(pending=limit))
+        standing = await desk.log(None)
+        sent = [await desk.source(standing, pending=True)]
+        kernel.measure("/bin/b")
+        sent.append(await desk.source(standing, pending=True))
+        assert [source.records for source in sent] == [2, 3]
+        with pytest.raises(Problem, match="answers under way hold") as caught:
+            await desk.source(standing, pending=True)
+        assert (caught.value.status, caught.value.code) == (503, "too_much_pending")
+        assert (await desk.source(standing, pending=False)).records == 1
+        sent.clear()
+        await asyncio.sleep(0)  # the loop lets go of what woke this task
+        assert (await desk.source(standing, pending=True)).records == 3
+
+    asyncio.run(run())
 
 
 def test_those_who_ask_for_pending_records_all_the_time_hold_up_no_drain(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from imarium.chain import ChainState
 from imarium.custody import KeepResult, Log, Store, Whole
@@ -64,6 +65,8 @@ class Desk:
         self.limits = limits
         self._holding = holding
         self._look: asyncio.Task[tuple[Whole, Source]] | None = None
+        self._held: WeakKeyDictionary[Source, int] = WeakKeyDictionary()
+        """How many bytes of the kernel's records each list has that is being sent."""
         self._quoting = asyncio.Lock()
         self._quotes = 0
         self._replaying = asyncio.Lock()
@@ -85,14 +88,20 @@ class Desk:
             raise Problem(HTTPStatus.NOT_FOUND, "no_such_log", str(error)) from None
 
     async def source(self, standing: Standing, *, pending: bool) -> Source:
-        """A log's records; with those still in the kernel, if ``pending`` and the log is the newest."""
+        """A log's records; with those still in the kernel, if ``pending`` and the log is the newest.
+
+        Raises Problem if answers under way hold too many of the latter already.
+        """
         if not pending or standing.closed:
             return kept_source(standing.log, standing.records, standing.bytes)
         if self._look is None or self._look.done():
+            self._look = None  # what it found is held by those alone who still send it
+            self._check_room()
             self._look = asyncio.create_task(asyncio.to_thread(self._whole))
         whole, source = await asyncio.shield(self._look)
         if whole.log is None or whole.log.number != standing.log.number:
             return kept_source(standing.log, standing.records, standing.bytes)  # the kernel's records continue another
+        self._held[source] = len(whole.pending)
         return source
 
     async def news(self, since: Standing, seconds: float) -> None:
@@ -154,6 +163,12 @@ class Desk:
                 yield
         finally:
             self._quotes -= 1
+
+    def _check_room(self) -> None:
+        held = sum(self._held.values())
+        if held > self.limits.pending:
+            detail = f"answers under way hold {held} bytes of the kernel's records; ask without pending, or later"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_much_pending", detail)
 
     def _whole(self) -> tuple[Whole, Source]:
         whole = self._read()

@@ -45,7 +45,7 @@ class Form(StrEnum):
 _MEDIA_TYPES = {Form.BINARY: "application/octet-stream", Form.ASCII: "text/plain", Form.JSON: "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Source:
     """A list at one moment: ``records`` records in ``size`` bytes, of which ``kept`` records are kept.
 
