@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ import httpx
 import pytest
 
 from imarium.chain import ChainState, replay
-from imarium.custody import Custody, Event, Keeper, KeepResult, Log, LogMeta, Store
+from imarium.cli import keep_api
+from imarium.custody import Custody, Event, Keeper, KeepResult, Log, LogMeta, SourceConfig, Store
+from imarium.custody.config import ApiConfig
 from imarium.custody.indexing import write_index
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import ListLayout, read_records
@@ -272,7 +275,7 @@ def test_requests_at_once_are_bounded(log: Log) -> None:
 
 def test_nothing_kept_yet(tmp_path: Path) -> None:
     app = create_app([Holding("here", Store(tmp_path / "store", create=True))])
-    assert get(app, "/v1/logs").json() == {"logs": [], "unreadable": []}
+    assert get(app, "/v1/logs").json() == {"logs": [], "unreadable": [], "next": None}
     assert get(app, "/v1/status").json()["newest"] is None
     problem(get(app, "/v1/logs/newest/records"), 503, "missing")
     with pytest.raises(UsageError):
@@ -418,6 +421,31 @@ def test_pending_records_follow_the_kept_ones(tmp_path: Path) -> None:
     assert get(app, path).content == kept  # what the kernel has belongs to another life
 
 
+def test_more_pending_records_than_are_held_in_memory_are_refused_until_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel()
+    kernel.boot()
+    source = SourceConfig("here", kernel, tmp_path / "store", "boot", registers=kernel.registers)
+    keeper = source.keeper()
+    keeper.once()
+    kernel.measure("/bin/a", "/bin/b")
+    size = len(kernel.current_list)
+    seen = keep_api._holding(ApiConfig(), source, None)
+    holding = replace(seen, quote=lambda nonce, _first, view: nonce + view().pending)
+    app = create_app([holding])
+    path = "/v1/logs/newest/records?pending=true"
+    monkeypatch.setattr(keep_api, "_MOST_PENDING", size - 1)
+    assert f"has {size} bytes" in problem(get(app, path), 503, "too_much_pending")
+    problem(post(app, "/v1/quote", {"nonce": "5a" * 8}), 503, "too_much_pending")
+    monkeypatch.setattr(keep_api, "_MOST_PENDING", size)
+    assert get(app, path).headers["imarium-records"] == "3"
+    assert post(app, "/v1/quote", {"nonce": "5a" * 8}).content == b"Z" * 8 + kernel.current_list
+    monkeypatch.setattr(keep_api, "_MOST_PENDING", size - 1)
+    keeper.once()
+    assert get(app, path).headers["imarium-kept"] == "3"
+
+
 def test_those_who_ask_for_pending_records_all_the_time_hold_up_no_drain(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", create=True, patience=3.0)
     kernel = Kernel()
@@ -559,6 +587,30 @@ def test_a_damaged_log_hinders_no_other(tmp_path: Path, damaged: int) -> None:
         answer = get(app, f"/v1/logs/{number}/records")
         assert answer.content == store.log(number).list_path.read_bytes()
         assert answer.headers["imarium-closed"] == ("true" if number < 2 else "false")
+
+
+def test_many_logs_are_listed_in_answers_of_limited_length(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True)
+    for number in range(5):
+        grow(store.begin(LogMeta("little", "now", f"boot{number}", "reset", "test")), 1)
+    (store.directory_of(3) / "journal").write_bytes(b"{}\n{}\n")
+    app = create_app([Holding("here", store)])
+
+    def listed(query: str) -> tuple[list[int], list[int], int | None]:
+        found = get(app, f"/v1/logs{query}").json()
+        return [log["log"] for log in found["logs"]], found["unreadable"], found["next"]
+
+    assert listed("") == ([0, 1, 2, 4], [3], None)
+    assert listed("?limit=2") == ([0, 1], [], 1)
+    assert listed("?limit=2&after=1") == ([2], [3], 3)
+    assert listed("?limit=2&after=3") == ([4], [], None)
+    assert listed("?limit=5") == ([0, 1, 2, 4], [3], None)
+    assert listed("?after=4") == ([], [], None)
+    for wrong in ("limit=0", "limit=1001", "limit=x", "after=-1", f"after={1 << 53}"):
+        problem(get(app, f"/v1/logs?{wrong}"), 422, "invalid")
+    for number in range(5, 105):
+        store.begin(LogMeta("little", "now", f"boot{number}", "reset", "test"))
+    assert [len(listed("")[0]), listed("")[2], listed("?limit=1000")[2]] == [99, 99, None]
 
 
 def test_who_reads_often_opens_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from imarium import cli
-from imarium.custody import KILL_VARIABLE, Machine
+from imarium.custody import KILL_VARIABLE, Event, Log, Machine
+from imarium.custody.indexing import write_index
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.unit.custody_kernel import record, records
+from tests.unit.test_index import filled
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -159,6 +161,43 @@ def test_log_read_for_people_and_programs(run: Run, source: Path) -> None:
     assert json.loads(run("log", "read", "--from", 3, "--json")[1]) == []
     assert run("log", "read", "--from", 4)[0] == 2
     assert run("log", "read", "--log", 5)[0] == 2
+
+
+def test_status_replays_only_what_was_not_noted_and_says_so(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    blocks = Log.blocks
+
+    def noting(self: Log, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        for block in blocks(self, start, end):
+            read.append(len(block))
+            yield block
+
+    def status() -> tuple[int, dict[str, dict[str, str]], str]:
+        document = json.loads(run("log", "status", "--json")[1])
+        shown = " ".join(run("log", "status")[1].split())
+        return document["registers_noted_at"], document["registers"], shown
+
+    log = filled(tmp_path / "store")
+    wanted = log.end_state()
+    assert wanted is not None
+    values = {str(pcr): {b.name: v.hex() for b, v in banks.items()} for pcr, banks in wanted.values.items()}
+    monkeypatch.setattr(Log, "blocks", noting)
+    noted, found, shown = status()
+    assert (noted, found) == (0, values)
+    assert "registers by replay of all 5,000 records" in shown
+    write_index(log)
+    read.clear()
+    noted, found, shown = status()
+    assert (noted, found) == (4096, values)
+    assert sum(read) == 2 * (log.bytes - log.offset_of(4096))
+    assert "what was noted at record 4,096, and replay of 904 records since; 'imarium log check --log 0'" in shown
+    log.note(Event.KEPT, "boot", base=log.bytes, state=wanted)
+    read.clear()
+    noted, found, shown = status()
+    assert (noted, found, read) == (5000, values, [])
+    assert "noted at record 5,000, and replay of 0 records since" in shown
 
 
 def test_status_shows_what_is_wrong(run: Run, source: Path) -> None:

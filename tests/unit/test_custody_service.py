@@ -1,5 +1,6 @@
 """The service that goes on: when it drains, what it says of itself, and what does not end it."""
 
+import io
 import os
 import sys
 import threading
@@ -11,11 +12,24 @@ from typing import Any
 
 import pytest
 
-from imarium.custody import Cause, Schedule, Service, ServiceEvent, ServiceStatus, SourceConfig, SourceStatus, Store
+from imarium.cli.keep_configured import _tidy
+from imarium.cli.service_log import ServiceLog
+from imarium.custody import (
+    Cause,
+    LogMeta,
+    Retention,
+    Schedule,
+    Service,
+    ServiceEvent,
+    ServiceStatus,
+    SourceConfig,
+    SourceStatus,
+    Store,
+)
 from imarium.custody.schedule import pause_after
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
-from imarium.securityfs import ListBusy
+from imarium.securityfs import ImaDirectory, ListBusy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -195,6 +209,24 @@ def test_it_says_what_hinders_it_and_goes_on_by_itself(host: Host, monkeypatch: 
     assert host.kinds()[-4:] == ["drained", "recovered", "drained", "stopped"]
 
 
+def test_a_source_that_cannot_be_looked_at_is_degraded_and_goes_on(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imarium.custody.schedule._FIRST_PAUSE", 0.02)
+    source = ImaDirectory(tmp_path / ("x" * 300), patience=0.0)  # no name of a file is as long
+    with running(host, configs=[host.config(source=source)]) as service:
+        eventually(lambda: only(service).errors.get("list_unavailable", 0) >= 2)
+        service.check()
+        assert only(service).state == "degraded"
+        source.path = tmp_path / "short"
+        source.path.mkdir()
+        (source.path / "binary_runtime_measurements").write_bytes(records("boot_aggregate"))
+        (source.path / "runtime_measurements_count").write_text("1\n")
+        eventually(lambda: only(service).drains)
+        assert host.kept() == ["boot_aggregate"]
+    assert not list(tmp_path.glob("x*"))
+
+
 def test_a_refusal_is_degraded_and_not_hurried(host: Host) -> None:
     with running(host, configs=[host.config(Schedule(3600.0, records=1, poll=0.01))]) as service:
         eventually(lambda: only(service).drains == 1)
@@ -291,6 +323,35 @@ def test_a_thread_that_breaks_off_is_seen(host: Host, monkeypatch: pytest.Monkey
     with pytest.raises(RefusedOperation):
         service.request()
     assert service.stop(1.0)
+
+
+def test_closed_logs_that_cannot_be_seen_to_are_counted_and_hinder_nothing(host: Host) -> None:
+    store = Store(host.store, create=True)
+    for number in range(2):
+        store.begin(LogMeta("little", "now", f"boot{number}", "reset", "test"))
+    journal = store.directory_of(0) / "journal"
+    good = journal.read_bytes()
+    config = host.config()
+    service = Service([config])
+    log = ServiceLog("json", stream=io.StringIO())
+
+    def tidied() -> tuple[int, str]:
+        _tidy(Retention(), [config], log, service, lambda: False)
+        return only(service).retention_failures, only(service).retention_reason
+
+    assert tidied() == (0, "")
+    journal.write_bytes(b"{}\n{}\n")
+    for wanted in (1, 2):
+        failures, reason = tidied()
+        assert failures == wanted
+        assert "journal" in reason
+    document = only(service).to_document()
+    assert document["retention"] == {"failures": 2, "reason": reason}
+    assert only(service).state == "starting"
+    journal.write_bytes(good)
+    assert tidied() == (2, "")
+    with pytest.raises(UsageError, match="no source 'nowhere'"):
+        service.retained("nowhere")
 
 
 def test_documents_have_everything(host: Host) -> None:

@@ -66,6 +66,7 @@ EXPORTS = {
         "Step",
         "Store",
         "StoreBusy",
+        "TooMuchPending",
         "View",
         "WantedMethod",
         "Whole",

@@ -50,6 +50,23 @@ def test_what_is_there(new: ImaDirectory) -> None:
     assert (new.has_staging, new.can_delete(), new.count(), new.violations()) == (True, True, 17, 2)
 
 
+def test_a_directory_that_may_not_be_looked_into_is_an_error_of_its_own(old: ImaDirectory) -> None:
+    user = os.geteuid()
+    old.path.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)  # whom the mode keeps out
+        for look in (lambda: old.has_staging, lambda: old.algorithms, old.can_delete, old.count):
+            with pytest.raises(ListUnavailable, match="may not be read; run as root"):
+                look()
+        with pytest.raises(ListUnavailable, match="may not be read; run as root"), old.snapshot():
+            pass
+    finally:
+        os.seteuid(user)
+        old.path.chmod(0o700)
+    assert not old.has_staging
+
+
 def test_a_kernel_without_staging(old: ImaDirectory) -> None:
     assert (old.has_staging, old.can_delete()) == (False, False)
     with old.snapshot() as lists:

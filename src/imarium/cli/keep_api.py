@@ -18,6 +18,9 @@ from imarium.web import Endpoint, Holding, Server, Tls, create_app
 
 __all__ = ["api_server", "endpoints", "tls"]
 
+_MOST_PENDING = 1 << 26
+"""Most bytes of the kernel's records that an answer holds in memory."""
+
 
 def endpoints(config: ApiConfig) -> tuple[Endpoint, ...]:
     """The places to listen at. Raises UsageError, and MissingComponent for a group that is not there."""
@@ -68,7 +71,14 @@ def _holding(config: ApiConfig, source: SourceConfig, tcti: str | None) -> Holdi
 def _whole(source: SourceConfig, known: Log | None) -> Whole:
     """What is kept and what the kernel has; not all of it is replayed for each who asks."""
     custody = Custody(source.store)
-    return custody.whole(source.source, boot_id=source.boot_id, registers=source.registers, recheck=False, known=known)
+    return custody.whole(
+        source.source,
+        boot_id=source.boot_id,
+        registers=source.registers,
+        recheck=False,
+        known=known,
+        most=_MOST_PENDING,
+    )
 
 
 def _evidence(tcti: str | None, ak: Path, nonce: bytes, first: int, view: Callable[[], Whole]) -> bytes:

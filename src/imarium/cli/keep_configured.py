@@ -11,7 +11,7 @@ from imarium.cli.keep_service import Host, MetricsFile
 from imarium.cli.library_log import take_over
 from imarium.cli.output import console, emit_json
 from imarium.cli.service_log import ServiceLog
-from imarium.custody import KILL_VARIABLE, Hook, SourceConfig, Store, kill_at
+from imarium.custody import KILL_VARIABLE, Hook, Service, SourceConfig, Store, kill_at
 from imarium.custody.config import ApiConfig, Problem, ServiceConfig, SourceEntry, load_config, read_config
 from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.custody.metrics import write_metrics
@@ -70,7 +70,9 @@ def check(path: Path, *, as_json: bool) -> int:
     return next((status for status in _WORST_FIRST if status in statuses), 0)
 
 
-def _tidy(wanted: Retention, sources: Sequence[SourceConfig], log: ServiceLog, ends: Callable[[], bool]) -> None:
+def _tidy(
+    wanted: Retention, sources: Sequence[SourceConfig], log: ServiceLog, service: Service, ends: Callable[[], bool]
+) -> None:
     """Do what is wanted with the logs that are over; what fails is said, and tried again the next time."""
     for source in sources:
         try:
@@ -78,7 +80,9 @@ def _tidy(wanted: Retention, sources: Sequence[SourceConfig], log: ServiceLog, e
                 log.say("info", "retained", source=source.name, **done.to_document())
                 if ends():
                     return
+            service.retained(source.name)
         except ImariumError as error:
+            service.retained(source.name, str(error))
             log.say("error", "retention_failed", source=source.name, code=error.code, detail=str(error))
 
 

@@ -13,7 +13,10 @@ from imarium.custody import Service, ServiceStatus, SourceConfig, SourceStatus
 from imarium.custody.notify import Notifier
 from imarium.errors import DeviceError, MissingComponent
 
-__all__ = ["Host", "MetricsFile", "Serving"]
+__all__ = ["Host", "MetricsFile", "Serving", "Tidy"]
+
+Tidy = Callable[[Service, Callable[[], bool]], None]
+"""Sees to the closed logs of a service's sources, and tells the service; what it is given last says whether to end."""
 
 _TICK = 1.0
 _FIRST_TIDYING, _TIDYING = 30.0, 3600.0
@@ -48,7 +51,7 @@ class MetricsFile:
 class Host:
     """Runs a service of ``sources``. ``serve`` makes what answers others, None where nobody is answered.
 
-    ``tidy`` is called every hour, in a thread of its own, with what says whether to end.
+    ``tidy`` is called every hour, in a thread of its own.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Host:
         *,
         metrics: MetricsFile | None = None,
         serve: Callable[[Service], Serving] | None = None,
-        tidy: Callable[[Callable[[], bool]], None] | None = None,
+        tidy: Tidy | None = None,
         notifier: Notifier | None = None,
     ) -> None:
         self._service = Service(sources, on_event=log.event)
@@ -125,7 +128,7 @@ class Host:
     def _keep_tidy(self) -> None:
         pause = _FIRST_TIDYING
         while self._tidy is not None and not self._stop.wait(pause):
-            self._tidy(self._stop.is_set)
+            self._tidy(self._service, self._stop.is_set)
             pause = _TIDYING
 
     def _end(self) -> None:

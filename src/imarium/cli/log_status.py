@@ -1,5 +1,6 @@
 """``imarium log status``: how a log stands, for people and for programs."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.text import Text
 from imarium.cli.options import Json, StoreDirectory
 from imarium.cli.output import console, emit_json
 from imarium.custody import Entry, Event, Log, Store, default_store
+from imarium.hashes import SHA1, SHA256
 
 __all__ = ["LogOption", "log_summary", "status"]
 
@@ -30,7 +32,10 @@ def status(
     ] = _EVENTS,
     as_json: Json = False,
 ) -> None:
-    """Show how a log stands: its size, its start, what proves it, the registers it leads to, and what was done last."""
+    """Show how a log stands: its size, its start, what proves it, the registers it leads to, and what was done last.
+
+    The registers are those noted when the records were kept. 'imarium log check' replays all of them.
+    """
     place = Store(store or default_store())
     log = place.log(number)
     registers = _registers(log)
@@ -38,7 +43,7 @@ def status(
         emit_json(_document(place, log, registers))
         return
     out = console()
-    _show_facts(out, place, log)
+    _show_facts(out, place, log, registers)
     _show_registers(out, registers)
     _show_events(out, log, events)
 
@@ -57,7 +62,26 @@ def log_summary(log: Log) -> dict[str, object]:
     }
 
 
-_Registers = dict[str, dict[str, str]]
+@dataclass(frozen=True, slots=True)
+class _Registers:
+    """The registers a log leads to, by replay of the records from number ``noted`` on.
+
+    What those before it led to was noted in the journal or the index when they were kept. Without values if the log's
+    start is unknown.
+    """
+
+    values: dict[str, dict[str, str]]
+    noted: int
+
+    def basis(self, log: Log) -> str:
+        """What they are based on, in one line."""
+        if not self.noted:
+            return f"replay of all {_number(log.records, 'record')}"
+        replayed = log.records - self.noted
+        return (
+            f"what was noted at record {self.noted:,}, and replay of {_number(replayed, 'record')} since; "
+            f"'imarium log check --log {log.number}' replays all"
+        )
 
 
 def _document(store: Store, log: Log, registers: _Registers) -> dict[str, object]:
@@ -71,23 +95,25 @@ def _document(store: Store, log: Log, registers: _Registers) -> dict[str, object
         "gaps": _count(log, Event.GAP),
         "refusals": _count(log, Event.REFUSED),
         "last": last.to_document() if last is not None else None,
-        "registers": registers,
+        "registers": registers.values,
+        "registers_noted_at": registers.noted,
     }
 
 
 def _registers(log: Log) -> _Registers:
-    """The registers the log leads to, by replay; none if its start is unknown."""
-    state = log.end_state()
-    if state is None:
-        return {}
-    return {str(pcr): {bank.name: value.hex() for bank, value in banks.items()} for pcr, banks in state.values.items()}
+    if log.meta.start == "unknown":
+        return _Registers({}, 0)
+    noted = log.mark_before(log.records, (SHA1, SHA256)).records
+    values = log.state_at(log.records).values
+    named = {str(pcr): {bank.name: value.hex() for bank, value in banks.items()} for pcr, banks in values.items()}
+    return _Registers(named, noted)
 
 
 def _count(log: Log, event: Event) -> int:
     return sum(entry.event is event for entry in log.journal.entries)
 
 
-def _show_facts(out: Console, store: Store, log: Log) -> None:
+def _show_facts(out: Console, store: Store, log: Log, registers: _Registers) -> None:
     newest = log.number == store.numbers[-1]
     facts = Table.grid(padding=(0, 2))
     proved = (
@@ -106,6 +132,8 @@ def _show_facts(out: Console, store: Store, log: Log) -> None:
         "gaps": str(_count(log, Event.GAP) or "none"),
         "last": f"{last.event}, {_ago(last.at)}" if last else "nothing yet",
     }
+    if registers.values:
+        rows["registers"] = f"by {registers.basis(log)}"
     if waiting and last is not None:
         rows["refused"] = f"nothing is deleted from the kernel: {last.detail}"
     for name, text in rows.items():
@@ -117,10 +145,10 @@ _START = {"reset": "at the registers' reset", "unknown": "nobody knows where"}
 
 
 def _show_registers(out: Console, registers: _Registers) -> None:
-    if not registers:
+    if not registers.values:
         return
-    table = Table("register", "bank", Column("value by replay", overflow="fold"), box=None, pad_edge=False)
-    for pcr, banks in registers.items():
+    table = Table("register", "bank", Column("value", overflow="fold"), box=None, pad_edge=False)
+    for pcr, banks in registers.values.items():
         for bank, value in banks.items():
             table.add_row(pcr, bank, value)
     out.print()

@@ -8,7 +8,7 @@ from imarium.custody.life import Machine, ReadMachine
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
 from imarium.custody.proof import ReadRegisters, no_registers
-from imarium.custody.reader import Custody, Whole
+from imarium.custody.reader import Custody, TooMuchPending, Whole
 from imarium.custody.repair import repair_log
 from imarium.custody.result import KeepResult
 from imarium.custody.retention import Retained, Retention, retain
@@ -55,6 +55,7 @@ __all__ = [
     "Step",
     "Store",
     "StoreBusy",
+    "TooMuchPending",
     "View",
     "WantedMethod",
     "Whole",

@@ -45,7 +45,7 @@ def machine_of(directory: Path) -> ReadMachine | None:
 
 
 def _is_own(directory: Path) -> bool:
-    return any(place.exists() and directory.resolve() == place.resolve() for place in DIRECTORIES)
+    return any(directory.resolve() == place.resolve() for place in DIRECTORIES)
 
 
 def _digest_of(path: Path) -> str:

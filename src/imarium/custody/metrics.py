@@ -50,6 +50,11 @@ _COUNTERS: tuple[tuple[str, str, _Number], ...] = (
         lambda source: source.refusals,
     ),
     ("gaps", "Times that records were found missing.", lambda source: source.gap_count),
+    (
+        "retention_failures",
+        "Times that closed logs could not be compressed or deleted.",
+        lambda source: source.retention_failures,
+    ),
 )
 _GAUGES: tuple[tuple[str, str, _Number], ...] = (
     ("log_number", "Number of the log that is being kept.", lambda source: source.log),

@@ -10,12 +10,18 @@ from imarium.custody.log import Log
 from imarium.custody.proof import ReadRegisters, no_registers
 from imarium.custody.source import Source
 from imarium.custody.store import Store
-from imarium.errors import UsageError
+from imarium.errors import RefusedOperation, UsageError
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
-__all__ = ["Custody", "Whole"]
+__all__ = ["Custody", "TooMuchPending", "Whole"]
+
+
+class TooMuchPending(RefusedOperation):
+    """The kernel has more that is not kept yet than the caller wants to hold in memory."""
+
+    code = "too_much_pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +84,26 @@ class Custody:
         registers: ReadRegisters = no_registers,
         recheck: bool = True,
         known: Log | None = None,
+        most: int | None = None,
     ) -> Whole:
         """What is kept, and what the kernel has behind it, without draining.
 
         The store is locked meanwhile so that no run of custody can come between. With ``recheck`` all kept records are
         replayed, so that none that was changed becomes evidence; without, only the last bytes that the journal noted
-        are compared, and a verifier finds out the rest. ``known`` is the newest log if the caller has it open. Raises
-        StoreBusy, the source's errors, MalformedInput.
+        are compared, and a verifier finds out the rest. ``known`` is the newest log if the caller has it open.
+        ``most`` is how many bytes that are not kept yet may be read into memory, any number unless given. Raises
+        StoreBusy, TooMuchPending, the source's errors, MalformedInput.
         """
         with self.store.lock(shared=True), source.snapshot() as lists:
             is_newest = known is not None and known.number == max(self.store.numbers, default=-1)
             log = known.refreshed() if known is not None and is_newest else self.store.newest()
             found, kernel = look(log, lists, registers, boot_id, recheck=recheck)
+            size = kernel.size - found.overlap
+            if most is not None and size > most:
+                raise TooMuchPending(
+                    f"the kernel has {size} bytes of records that are not kept yet, over {most}; drain first, then "
+                    "ask again"
+                )
             pending = b"".join(kernel.blocks(found.overlap))
         records, size = (found.log.records, found.log.bytes) if found.log is not None else (0, 0)
         return Whole(found.log, found.layout, records, size, pending, found.verdict, found.reason)

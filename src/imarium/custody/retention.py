@@ -73,7 +73,8 @@ def retain(store: Store, wanted: Retention, *, now: datetime | None = None, dry:
 
 def _is_whole(log: Log) -> bool:
     """Whether the log has a plain list, and nothing behind its end."""
-    return log.list_path.exists() and durable.size_of(log.list_path) == log.bytes
+    with durable.storage_errors(log.list_path):
+        return log.list_path.exists() and durable.size_of(log.list_path) == log.bytes
 
 
 def _why_deleted(log: Log, wanted: Retention, now: datetime, excess: int) -> str:

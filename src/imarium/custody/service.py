@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass, replace
 
 from imarium.custody.journal import now
 from imarium.custody.result import KeepResult
-from imarium.custody.status import OnEvent, ServiceEvent, ServiceStatus
+from imarium.custody.status import OnEvent, ServiceEvent, ServiceStatus, SourceStatus
 from imarium.custody.worker import SourceConfig, Worker
 from imarium.errors import DeviceError, RefusedOperation, UsageError
 
@@ -21,6 +22,14 @@ __all__ = ["Service", "no_events"]
 
 def no_events(_event: ServiceEvent) -> None:
     """Do nothing at any event."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Retention:
+    """How often closed logs could not be seen to, and why the last time; empty if they could."""
+
+    failures: int = 0
+    reason: str = ""
 
 
 class Service:
@@ -38,6 +47,7 @@ class Service:
                 raise UsageError(f"two sources have the same {what}; each needs its own")
         self._started = now()
         self._workers = {source.name: Worker(source, on_event) for source in sources}
+        self._retention = dict.fromkeys(self._workers, _Retention())
         self._threads = {
             name: threading.Thread(target=worker.run, name=f"keep {name}") for name, worker in self._workers.items()
         }
@@ -65,7 +75,16 @@ class Service:
 
     def status(self) -> ServiceStatus:
         """What it does, as of now; costs nothing."""
-        return ServiceStatus(self._started, tuple(worker.status for worker in self._workers.values()))
+        return ServiceStatus(self._started, tuple(map(self._status, self._workers)))
+
+    def retained(self, name: str, failure: str = "") -> None:
+        """Note for the status that the source's closed logs were seen to; ``failure`` is what hindered it, if so.
+
+        For one thread, which may be any. Raises UsageError for an unknown name.
+        """
+        self._worker(name)
+        known = self._retention[name]
+        self._retention[name] = _Retention(known.failures + bool(failure), failure)
 
     def alive(self, within: float) -> bool:
         """Whether each source's thread has shown in the last ``within`` seconds that it lives."""
@@ -78,9 +97,7 @@ class Service:
         """
         if name is None and len(self._workers) == 1:
             name = next(iter(self._workers))
-        if name not in self._workers:
-            raise UsageError(f"there is no source {name!r}; there are {', '.join(self._workers)}")
-        return self._workers[name].request()
+        return self._worker(name).request()
 
     def request(self, name: str | None = None, *, timeout: float | None = None) -> KeepResult:
         """Drain one source now, and wait for the result. Raises as :meth:`submit` and its future."""
@@ -88,3 +105,13 @@ class Service:
             return self.submit(name).result(timeout)
         except NotInTime:
             raise RefusedOperation(f"not drained within {timeout} s; see the status, and ask again") from None
+
+    def _status(self, name: str) -> SourceStatus:
+        known = self._retention[name]
+        status = self._workers[name].status
+        return replace(status, retention_failures=known.failures, retention_reason=known.reason)
+
+    def _worker(self, name: str | None) -> Worker:
+        if name not in self._workers:
+            raise UsageError(f"there is no source {name!r}; there are {', '.join(self._workers)}")
+        return self._workers[name]

@@ -40,7 +40,8 @@ class SourceStatus:
     ``lag`` is how many records the kernel's current list had when last looked at, None if that is not known;
     ``lag_bytes`` is an estimate. ``errors`` counts failed drains by the error's code, ``refusals`` those after which
     nothing was deleted by judgement. ``gaps`` has the newest gaps, ``gap_count`` is how many there were. ``reason`` is
-    one line: why the state is not ok.
+    one line: why the state is not ok. ``retention_failures`` counts how often closed logs could not be compressed or
+    deleted, which hinders no drain; ``retention_reason`` is why the last time, empty if it succeeded.
     """
 
     name: str
@@ -64,6 +65,8 @@ class SourceStatus:
     lag: int | None = None
     lag_bytes: int | None = None
     last: LastDrain | None = None
+    retention_failures: int = 0
+    retention_reason: str = ""
 
     def to_document(self) -> dict[str, object]:
         """The status as a JSON document."""
@@ -84,6 +87,7 @@ class SourceStatus:
             "gaps": {"count": self.gap_count, "newest": [gap.to_document() for gap in self.gaps]},
             "lag": {"records": self.lag, "bytes_estimated": self.lag_bytes},
             "last_drain": self.last.to_document() if self.last else None,
+            "retention": {"failures": self.retention_failures, "reason": self.retention_reason},
         }
 
 

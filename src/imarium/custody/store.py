@@ -46,7 +46,9 @@ class Store:
         self._logs = path / _LOGS
         if create:
             durable.create_directory(self._logs)
-        if not self._logs.is_dir():
+        with durable.storage_errors(self._logs):
+            is_there = self._logs.is_dir()
+        if not is_there:
             raise MissingComponent(f"{path}: no store there; run 'imarium keep --once', or name another with --store")
         for place in (path, self._logs):
             check_owner(place)

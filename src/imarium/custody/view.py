@@ -146,7 +146,9 @@ class View:
             return self._whole
 
     def _look(self, lists: Lists) -> WholeList:
-        store = Store(self._store) if self._store.exists() else None
+        with durable.storage_errors(self._store):
+            is_there = self._store.exists()
+        store = Store(self._store) if is_there else None
         mark = store.mark if store else None
         if self._whole is not None and mark == self._seen.mark and self._has_grown(self._whole, lists):
             return self._whole

@@ -103,7 +103,7 @@ class ImaDirectory:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        found = path or next((place for place in DIRECTORIES if place.is_dir()), DIRECTORIES[0])
+        found = path or next((place for place in DIRECTORIES if _is_directory(place)), DIRECTORIES[0])
         self.path = found
         self._patience = patience
         self._sleep = sleep
@@ -112,12 +112,12 @@ class ImaDirectory:
     @property
     def algorithms(self) -> tuple[HashAlgorithm, ...]:
         """The algorithms that have a list of their own here, in the order of :data:`hashes.ALGORITHMS`."""
-        return tuple(a for a in hashes.ALGORITHMS if (self.path / f"{_PREFIX}_{a.name}").exists())
+        return tuple(a for a in hashes.ALGORITHMS if _is_there(self.path / f"{_PREFIX}_{a.name}"))
 
     @property
     def has_staging(self) -> bool:
         """Whether the kernel can stage and delete."""
-        return self._staged_path(SHA1).exists()
+        return _is_there(self._staged_path(SHA1))
 
     def can_delete(self) -> bool:
         """Whether staging is there and its file may be opened for write. Raises ListBusy."""
@@ -160,7 +160,7 @@ class ImaDirectory:
         staged_path, current_path = self._staged_path(algorithm), self._current_path(algorithm)
         with ExitStack() as stack:
             staged = None
-            if staged_path.exists():
+            if _is_there(staged_path):
                 staged = self._open(staged_path, os.O_RDONLY)
                 stack.callback(os.close, staged)
             current = self._open(current_path, os.O_RDONLY)
@@ -185,7 +185,7 @@ class ImaDirectory:
     def _current_path(self, algorithm: HashAlgorithm) -> Path:
         path = self.path / f"{_PREFIX}_{algorithm.name}"
         plain = self.path / _PREFIX
-        return plain if algorithm == SHA1 and not path.exists() else path
+        return plain if algorithm == SHA1 and not _is_there(path) else path
 
     def _staged_path(self, algorithm: HashAlgorithm) -> Path:
         return self.path / f"{_PREFIX}_{algorithm.name}_staged"
@@ -214,6 +214,22 @@ class ImaDirectory:
         if not text.isdigit():
             raise ListUnavailable(f"{path}: expected a number, found {text!r}")
         return int(text)
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether there is such a directory, as far as this process may know."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file. Raises ListUnavailable where that may not be known."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise open_error(path, error, write=False) from None
 
 
 def _read(descriptor: int, path: Path) -> Iterator[bytes]:

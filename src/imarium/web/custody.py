@@ -35,6 +35,8 @@ __all__ = ["create_app", "openapi_document"]
 
 _MOST = 1 << 53
 """Where JSON numbers stop being exact."""
+_LOGS, _MOST_LOGS = 100, 1000
+"""How many logs an answer has, unless asked for another number, and at most."""
 
 router = APIRouter()
 
@@ -143,17 +145,24 @@ async def status(request: Request, desk: ItsDesk) -> StatusDocument:
 
 
 @router.get("/logs")
-async def logs(desk: ItsDesk) -> LogList:
-    """The logs, oldest first."""
+async def logs(
+    desk: ItsDesk,
+    after: Annotated[
+        int | None, Query(ge=0, lt=_MOST, description="Only logs of higher numbers than this [default: all].")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LOGS, description="How many at most.")] = _LOGS,
+) -> LogList:
+    """The logs, oldest first, as many as one answer may have; next says what to ask for then."""
     found, unreadable = list[LogDocument](), list[int]()
-    for number in await desk.shelf.numbers():
+    numbers = [number for number in await desk.shelf.numbers() if after is None or number > after]
+    for number in numbers[:limit]:
         try:
             found.append(log_document(await desk.log(number)))
         except ImariumError:
             unreadable.append(number)
         except Problem:
             continue  # deleted meanwhile
-    return LogList(logs=found, unreadable=unreadable)
+    return LogList(logs=found, unreadable=unreadable, next=numbers[limit - 1] if len(numbers) > limit else None)
 
 
 @router.get("/logs/{log}")

@@ -42,10 +42,11 @@ class LogDocument(BaseModel):
 
 
 class LogList(BaseModel):
-    """The logs of a store, oldest first."""
+    """Some of the logs of a store, oldest first."""
 
     logs: list[LogDocument]
     unreadable: list[int] = Field(description="Numbers of logs that are there and damaged: ask for one to be told why.")
+    next: int | None = Field(description="What to ask for as after to get more; null if these are the last.")
 
 
 class StatusDocument(BaseModel):

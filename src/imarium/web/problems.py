@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from imarium.custody import StoreBusy
+from imarium.custody import StoreBusy, TooMuchPending
 from imarium.errors import (
     DeviceError,
     ImariumError,
@@ -28,6 +28,7 @@ _RETRY_SECONDS = "1"
 _STATUSES: tuple[tuple[type[ImariumError], HTTPStatus], ...] = (
     (StoreBusy, HTTPStatus.SERVICE_UNAVAILABLE),
     (ListBusy, HTTPStatus.SERVICE_UNAVAILABLE),
+    (TooMuchPending, HTTPStatus.SERVICE_UNAVAILABLE),
     (UsageError, HTTPStatus.BAD_REQUEST),
     (RefusedOperation, HTTPStatus.CONFLICT),
     (DeviceError, HTTPStatus.BAD_GATEWAY),

@@ -6,6 +6,7 @@ takes the memory of a block.
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -146,7 +147,7 @@ def kept_source(log: Log, records: int, size: int) -> Source:
 
 def whole_source(whole: Whole) -> Source:
     """What is kept and what the kernel has behind it."""
-    offsets = [record.offset for record in read_records([whole.pending], whole.layout, offset=whole.size)]
+    offsets = array("Q", (record.offset for record in read_records([whole.pending], whole.layout, offset=whole.size)))
     log, pending = whole.log, whole.pending
 
     def read(start: int, end: int) -> Iterator[bytes]:
