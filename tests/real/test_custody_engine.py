@@ -1,11 +1,14 @@
-"""Custody of a mounted engine's list: killed at every write, sync, rename and command, and its two methods."""
+"""Custody of a mounted engine's list: killed at every write, sync, rename and command; its methods; two services."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -113,3 +116,62 @@ def test_what_is_staged_by_others_and_who_reads_on(host: Host) -> None:
     assert source.count() == 3
     assert host.keep("trim").method == "trim"
     assert host.names((host.store / "logs/0000/list").read_bytes()) == [f"file-{number:04}" for number in range(1, 7)]
+
+
+@contextmanager
+def services(host: Host, *stores: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """A service for each of these stores, as a user starts it, all on the engine's list; ended with SIGTERM."""
+    with ExitStack() as stack:
+        started = []
+        for store in stores:
+            command = [sys.executable, "-m", "imarium", "keep", "--json", "--interval", "1", "--at-records", "3"]
+            command += ["--source", str(host.engine.root), "--store", str(store), "--wait", "20"]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            stack.callback(process.wait, 60)
+            stack.callback(process.kill)
+            assert process.stderr is not None
+            while json.loads(process.stderr.readline())["event"] != "started":
+                pass
+            started.append(process)
+        yield started
+
+
+def told(process: subprocess.Popen[str]) -> list[str]:
+    """End a service; the events it told."""
+    process.send_signal(signal.SIGTERM)
+    _, lines = process.communicate(timeout=60)
+    assert process.returncode == 0, lines
+    return [json.loads(line)["event"] for line in lines.splitlines()]
+
+
+def kept(store: Path) -> list[bytes]:
+    found = Store(store)
+    return [found.log(number).list_path.read_bytes() for number in found.numbers]
+
+
+def test_two_services_with_one_store_lose_and_double_nothing(host: Host) -> None:
+    with services(host, host.store, host.store) as both:
+        for _ in range(20):
+            host.measure(3)
+            time.sleep(0.1)
+        events = [told(process) for process in both]
+    assert all("drained" in each for each in events)
+    assert host.engine.binary.read_bytes() == b""
+    (data,) = kept(host.store)
+    assert host.names(data) == [f"file-{number:04}" for number in range(1, host.measured + 1)]
+
+
+def test_two_services_with_a_store_each_share_the_list_and_say_what_they_miss(host: Host, tmp_path: Path) -> None:
+    """Whoever comes first gets the records. Who sees a gap keeps what it finds, also where the other keeps it too."""
+    other = tmp_path / "other"
+    with services(host, host.store, other) as both:
+        for _ in range(30):
+            host.measure(3)
+            time.sleep(0.1)
+        events = [told(process) for process in both]
+    parts = [host.names(b"".join(kept(store))) for store in (host.store, other)]
+    left = host.names(host.engine.binary.read_bytes())
+    assert sorted({*parts[0], *parts[1], *left}) == [f"file-{number:04}" for number in range(1, host.measured + 1)]
+    assert all(part == sorted(set(part)) for part in parts)
+    assert all(parts)
+    assert any("gap" in each for each in events)

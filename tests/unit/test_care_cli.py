@@ -77,6 +77,23 @@ def test_what_can_be_mended_is(run: Run, store: Store) -> None:
     assert out.endswith("nothing is wrong with 1 log\n")
 
 
+def test_a_journal_and_a_meta_that_are_damaged_are_rebuilt(run: Run, store: Store) -> None:
+    directory = store.directory_of(0)
+    edit(directory / "journal", lambda data: data.__setitem__(20, 0))
+    (directory / "meta.json").unlink()
+    status, out, _ = run("log", "check", "--json")
+    findings = json.loads(out)["findings"]
+    assert (status, {(one["part"], one["mends"]) for one in findings}) == (
+        1, {("meta", True), ("journal", True), ("index", True)},
+    )  # fmt: skip
+    status, out, _ = run("log", "check", "--repair")
+    assert (status, out.count("was rebuilt from the list")) == (0, 2)
+    assert out.endswith("nothing is wrong with 1 log\n")
+    status, out, _ = run("log", "status", "--json")
+    assert status == 0
+    assert '"rebuilt"' in out
+
+
 def test_logs_that_are_not_there(run: Run, tmp_path: Path, store: Store) -> None:
     status, _, err = run("log", "check", "--log", 7)
     assert (status, "there is no log 7" in err) == (2, True)

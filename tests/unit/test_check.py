@@ -182,17 +182,7 @@ def test_what_a_run_left_is_cut_and_kept_beside(store: Store) -> None:
     assert {path.stat().st_mode & 0o777 for path in copies.values()} == {0o600}
 
 
-def test_what_cannot_be_mended_is_left_alone(store: Store) -> None:
-    directory = store.directory_of(0)
-    for name, part in (("journal", "journal"), ("meta.json", "meta")):
-        good = (directory / name).read_bytes()
-        edit(directory / name, lambda data: data.__setitem__(20, data[20] ^ 1))
-        damaged = {path.name: path.read_bytes() for path in directory.iterdir()}
-        (finding,) = found(store)
-        assert (finding.part, finding.mends) == (part, False)
-        assert repair_log(store, 0) == []
-        assert {path.name: path.read_bytes() for path in directory.iterdir()} == damaged
-        (directory / name).write_bytes(good)
+def test_a_list_that_is_gone_is_not_made_again(store: Store) -> None:
     the_list(store).unlink()
     (finding,) = found(store)
     assert (finding.part, finding.mends) == ("list", False)

@@ -18,11 +18,12 @@ from imarium.custody.indexing import index_banks
 from imarium.custody.log import Log
 from imarium.custody.marks import STRIDE, Mark, Marker, Stretch
 from imarium.custody.ownership import check_owner
+from imarium.custody.rebuild import Rebuild, rebuild_of
 from imarium.custody.store import Store, StoreBusy
 from imarium.errors import ImariumError, MalformedInput, MalformedRecord
 from imarium.hashes import SHA1
 
-__all__ = ["Finding", "Part", "check_log", "check_store"]
+__all__ = ["Finding", "Part", "check_log", "check_store", "sound_rebuild"]
 
 Part = Literal["store", "list", "journal", "meta", "index"]
 
@@ -73,16 +74,47 @@ def check_log(store: Store, number: int) -> Iterator[Finding]:
     except StoreBusy:
         raise
     except ImariumError as error:
-        yield Finding(_part_of(error), str(error), number)
+        yield from _unopened(store, number, error)
         return
     yield from islice(check.findings(), _MOST_FINDINGS)
 
 
-class _Check:
-    """The check of one log that could be opened."""
+def sound_rebuild(store: Store, number: int) -> Rebuild | None:
+    """A log as it can be rebuilt, if it needs to be and nothing is wrong with its list."""
+    rebuild, findings = _rebuild(store, number)
+    return rebuild if all(finding.mends for finding in findings) else None
 
-    def __init__(self, log: Log) -> None:
+
+def _rebuild(store: Store, number: int) -> tuple[Rebuild | None, list[Finding]]:
+    """A log as it can be rebuilt, and what would be wrong with it then."""
+    try:
+        rebuild = rebuild_of(store.directory_of(number))
+        if rebuild is None:
+            return None, []
+        check = _Check(rebuild.log, rebuilt=bool(rebuild.meta))
+        return rebuild, list(islice(check.findings(), _MOST_FINDINGS))
+    except ImariumError:
+        return None, []
+
+
+def _unopened(store: Store, number: int, error: ImariumError) -> Iterator[Finding]:
+    """What is wrong with a log that cannot be opened."""
+    rebuild, findings = _rebuild(store, number)
+    if rebuild is None:
+        yield Finding(_part_of(error), str(error), number)
+        return
+    mends = all(finding.mends for finding in findings)
+    damaged: tuple[tuple[Part, str], ...] = ("meta", rebuild.meta), ("journal", rebuild.journal)
+    yield from (Finding(part, detail, number, mends=mends) for part, detail in damaged if detail)
+    yield from findings
+
+
+class _Check:
+    """The check of one log that could be opened; ``rebuilt`` says that its index names a ``meta.json`` that is lost."""
+
+    def __init__(self, log: Log, *, rebuilt: bool = False) -> None:
         self._log = log
+        self._rebuilt = rebuilt
         self._index: Index | None = None
         self._marks = 0
         self._at_index = tuple(self._open_index())
@@ -108,11 +140,13 @@ class _Check:
         """Open the index; what is wrong with it as a whole."""
         log = self._log
         try:
-            index = read_index(log.index_path, log.meta.identity)
+            index = read_index(log.index_path, None if self._rebuilt else log.meta.identity)
             marks, torn = (index.marks, index.torn) if index else (0, 0)
         except ImariumError as error:
             yield self._finding("index", str(error), mends=True)
             return
+        if index and self._rebuilt:
+            yield self._finding("index", "names the meta.json that was there", mends=True)
         wanted = log.records // STRIDE
         if marks != wanted:
             found = f"has {marks} marks" if index else "there is none, or it is another log's"

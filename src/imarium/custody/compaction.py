@@ -13,7 +13,18 @@ __all__ = ["compacted"]
 
 _NEWEST = 64
 """How many of the newest lines stay at least."""
-_NOTABLE = frozenset({Event.GAP, Event.COUNTED, Event.MACHINE, Event.CUT, Event.CARRIED, Event.REMOVED, Event.REFUSED})
+_NOTABLE = frozenset(
+    {
+        Event.GAP,
+        Event.COUNTED,
+        Event.MACHINE,
+        Event.CUT,
+        Event.CARRIED,
+        Event.REMOVED,
+        Event.REFUSED,
+        Event.REBUILT,
+    }
+)
 _MOST_NOTABLE = 512
 """How many older notable lines stay at most: the newest of them."""
 

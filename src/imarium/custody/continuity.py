@@ -120,7 +120,7 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
     for overlap in overlaps(log, kernel):
         proof = _proof(kernel.blocks(overlap), log.layout, state or ChainState(log.records), known, padded)
         readable = readable or proof.readable
-        if kernel.size and log.boot_id != life.boot_id and not proof.kernels:
+        if kernel.size and log.boot_id != life.boot_id and not log.rebuilt and not proof.kernels:
             continue  # another kernel's list has its own boot aggregate behind what was carried over
         if proof.reached:
             return Continuity(log, overlap, state, log.layout, padded, "reset", "proven", *_proved_by(proof))

@@ -9,11 +9,15 @@ from imarium.custody.life import Machine
 from imarium.errors import MalformedInput
 from imarium.formats.registers import LIST_PCRS, PcrIndex
 
-__all__ = ["GROWING", "BadEntry", "Entry", "Event", "entry_of"]
+__all__ = ["GROWING", "BadEntry", "Damaged", "Entry", "Event", "entry_of"]
 
 
 class BadEntry(ValueError):
     """What is wrong with a line, in a few words."""
+
+
+class Damaged(MalformedInput):
+    """A file of a log that is not as custody wrote it, rather than as another version did."""
 
 
 class Event(StrEnum):
@@ -35,6 +39,8 @@ class Event(StrEnum):
     """The kernel has said how many records it has made, so how many are missing before this log."""
     SNAPSHOT = "snapshot"
     """Stands for older lines that were left out: what they say of the list up to ``bytes``, together."""
+    REBUILT = "rebuilt"
+    """The journal was damaged or gone: the size and the registers are those of the list's whole records."""
     MACHINE = "machine"
     """Which life of which machine the lines from here on are of, and how that was decided."""
     CARRIED = "carried"
@@ -45,7 +51,7 @@ class Event(StrEnum):
     """Nothing was deleted, and why."""
 
 
-GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CARRIED, Event.CUT, Event.SNAPSHOT})
+GROWING = frozenset({Event.KEPT, Event.FOLLOWED, Event.CARRIED, Event.CUT, Event.SNAPSHOT, Event.REBUILT})
 """Events that name a size the list has grown to."""
 
 

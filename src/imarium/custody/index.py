@@ -155,8 +155,8 @@ class Index:
         return None
 
 
-def read_index(path: Path, log: bytes) -> Index | None:
-    """The index in a file; None if there is none, or it is about another log than ``log``.
+def read_index(path: Path, log: bytes | None) -> Index | None:
+    """The index in a file; None if there is none, or it is about another log than ``log``, where that is known.
 
     Raises MalformedInput for a file that is no index, MissingComponent.
     """
@@ -167,7 +167,7 @@ def read_index(path: Path, log: bytes) -> Index | None:
     except OSError:
         pass  # reading says what it is
     header = IndexHeader.decode(durable.read_at(path, 0, _MAX_HEADER))
-    return Index(path, header) if header.log == log else None
+    return Index(path, header) if log in {None, header.log} else None
 
 
 def _was_extended(pcr: PcrIndex, banks: dict[HashAlgorithm, bytes]) -> bool:

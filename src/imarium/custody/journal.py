@@ -12,17 +12,17 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from imarium import durable
 from imarium.custody.compaction import compacted
-from imarium.custody.entry import BadEntry, Entry, Event, entry_of
+from imarium.custody.entry import BadEntry, Damaged, Entry, Event, entry_of
 from imarium.errors import MalformedInput, MissingComponent
 
-__all__ = ["MAX_JOURNAL", "SUM_SIZE", "Entry", "Event", "Journal", "now"]
+__all__ = ["MAX_JOURNAL", "SUM_SIZE", "Entry", "Event", "Journal", "UnwrittenJournal", "now"]
 
 SUM_SIZE = 32
 """Of sums in the journal: hexadecimal digits of a SHA-256, from the first."""
@@ -40,12 +40,13 @@ def now() -> str:
 class Journal:
     """A journal file and its entries. ``torn`` is how many bytes of a damaged last line the file ends with.
 
-    Opening raises MalformedInput for a damaged line that is not the last and for a whole one of another version,
-    MissingComponent if it cannot be read.
+    Opening raises Damaged for a damaged line that is not the last, MalformedInput for a whole one of another version,
+    MissingComponent if it cannot be read. With ``salvage``, reading ends before the first damaged line wherever it is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
         self.path = path
+        self._salvage = salvage
         self.entries: list[Entry] = []
         self._sum = ""
         self._size = 0
@@ -88,8 +89,8 @@ class Journal:
         try:
             document, checksum = _parse(line, self._sum)
         except BadEntry as error:
-            if self._size + len(line) < size:
-                raise self._malformed(error) from error
+            if self._size + len(line) < size and not self._salvage:
+                raise self._malformed(error, Damaged) from error
             return False
         try:
             self.entries.append(entry_of(document))
@@ -99,9 +100,9 @@ class Journal:
         self._size += len(line)
         return True
 
-    def _malformed(self, error: BadEntry) -> MalformedInput:
+    def _malformed(self, error: BadEntry, kind: type[MalformedInput] = MalformedInput) -> MalformedInput:
         expected, found = "a journal line as custody wrote it", f"line {len(self.entries) + 1}: {error}"
-        return MalformedInput(str(self.path), offset=self._size, expected=expected, found=found)
+        return kind(str(self.path), offset=self._size, expected=expected, found=found)
 
     @property
     def last(self) -> Entry | None:
@@ -145,11 +146,7 @@ class Journal:
         entries = compacted(self.entries) if self._size > limit else None
         if entries is None:
             return False
-        lines, checksum = [], ""
-        for entry in entries:
-            line, checksum = _line(entry, checksum)
-            lines.append(line)
-        data = b"".join(lines)
+        data, checksum = _lines(entries)
         if len(data) > self._size // 2:
             return False  # not worth it yet
         durable.replace_file(self.path, data)
@@ -158,6 +155,28 @@ class Journal:
         self.entries[:] = entries
         self._sum, self._size = checksum, len(data)
         return True
+
+
+class UnwrittenJournal(Journal):
+    """A journal of these entries, in memory: what is to stand in place of one that is damaged. It is not followed."""
+
+    def __init__(self, path: Path, entries: Iterable[Entry]) -> None:
+        self.path = path
+        self.entries = list(entries)
+        self.torn = 0
+
+    def write(self) -> None:
+        """Put it in place, durably: a crash leaves what was there, or this. Raises MissingComponent."""
+        durable.replace_file(self.path, _lines(self.entries)[0])
+
+
+def _lines(entries: Iterable[Entry]) -> tuple[bytes, str]:
+    """A journal of these entries, and the sum of its last line."""
+    lines, checksum = [], ""
+    for entry in entries:
+        line, checksum = _line(entry, checksum)
+        lines.append(line)
+    return b"".join(lines), checksum
 
 
 def _line(entry: Entry, previous: str) -> tuple[bytes, str]:

@@ -20,7 +20,7 @@ from imarium.custody.index import INDEX_FILE, read_index
 from imarium.custody.journal import SUM_SIZE, Journal, now
 from imarium.custody.life import Machine
 from imarium.custody.marks import Mark
-from imarium.custody.meta import read_meta
+from imarium.custody.meta import LogMeta, read_meta
 from imarium.custody.ownership import check_owner
 from imarium.custody.packed import PACKED_FILE, PackedList
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
@@ -40,28 +40,32 @@ _TAIL = 1 << 12
 """How many of the last bytes the journal notes a sum of."""
 
 
-class _Special(TypedDict, total=False):
-    """Members that only lines of one event have."""
+class _Members(TypedDict, total=False):
+    """Members that a line may have; ``machine`` and ``missing`` are of one event each."""
 
     machine: Machine
     missing: int | None
+    next_base: int | None
+    state: ChainState | None
+    registers: tuple[PcrIndex, ...]
+    detail: str
 
 
 class Log:
     """A log of the store. Opening raises MalformedInput or MissingComponent.
 
     Reading needs no lock: the list is only appended to. Writing is for the holder of the store's exclusive lock, who
-    calls :meth:`recover` first.
+    calls :meth:`recover` first. ``meta`` and ``journal`` are taken in place of what is in the files, to look at only.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, meta: LogMeta | None = None, journal: Journal | None = None) -> None:
         for place in (directory, *(directory / name for name in _FILES if os.path.lexists(directory / name))):
             check_owner(place)
         self.directory = directory
         self.number = int(directory.name)
-        self.meta = read_meta(directory / META_FILE)
+        self.meta = meta or read_meta(directory / META_FILE)
         self.layout = ListLayout(SHA1, self.meta.byte_order)
-        self.journal = Journal(directory / JOURNAL_FILE)
+        self.journal = journal or Journal(directory / JOURNAL_FILE)
         self.list_path = directory / LIST_FILE
         self._open: durable.OpenFile | None = None
         self.index_path = directory / INDEX_FILE
@@ -150,9 +154,14 @@ class Log:
 
     @property
     def broken(self) -> bool:
-        """Whether records are known to be missing behind the log's end."""
+        """Whether records are known to be missing behind the log's end, or may be as the journal was rebuilt."""
         last = next((e for e in reversed(self.journal.entries) if e.event in GROWING or e.event is Event.GAP), None)
-        return last is not None and last.event is Event.GAP and self.records > 0
+        return last is not None and last.event in {Event.GAP, Event.REBUILT} and self.records > 0
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether the journal was rebuilt, and nothing was kept since: then its boot id may be an earlier kernel's."""
+        return bool(self.growth) and self.growth[-1].event is Event.REBUILT
 
     @property
     def noted_state(self) -> ChainState | None:
@@ -338,23 +347,15 @@ class Log:
             return self._open.read_blocks(start, end)
         return durable.read_blocks(self.list_path, start, end)
 
-    def note(
-        self,
-        event: Event,
-        boot_id: str,
-        *,
-        base: int,
-        next_base: int | None = None,
-        state: ChainState | None = None,
-        registers: tuple[PcrIndex, ...] = (),
-        detail: str = "",
-        **special: Unpack[_Special],
-    ) -> None:
+    def note(self, event: Event, boot_id: str, *, base: int, **members: Unpack[_Members]) -> None:
         """Write a line of the journal, durably."""
-        tail = "" if state is None else self._tail_sum(self.bytes)
+        self.journal.append(self.line(event, boot_id, base=base, **members))
+
+    def line(self, event: Event, boot_id: str, *, base: int, **members: Unpack[_Members]) -> Entry:
+        """A line of the journal, as of now."""
+        tail = "" if members.get("state") is None else self._tail_sum(self.bytes)
         sizes = self.records, self.bytes, base
-        entry = Entry(event, now(), boot_id, *sizes, state, detail, next_base, registers, tail, self.clock, **special)
-        self.journal.append(entry)
+        return Entry(event, now(), boot_id, *sizes, tail=tail, clock=self.clock, **members)
 
     def tidy(self) -> None:
         """Keep the journal from growing without end. Raises MissingComponent; the journal is good then, too."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from imarium import durable, hashes
+from imarium.custody.entry import Damaged
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.fields import ByteOrder
 from imarium.hashes import HashAlgorithm
@@ -58,25 +59,25 @@ class LogMeta:
 
 
 def read_meta(path: Path) -> LogMeta:
-    """Read ``meta.json``. Raises MalformedInput, MissingComponent."""
+    """Read ``meta.json``. Raises Damaged, MalformedInput for one of another version, MissingComponent."""
     if durable.size_of(path) > _MAX_SIZE:
-        raise _malformed(path, f"at most {_MAX_SIZE} bytes", "more")
+        raise _damaged(path, f"at most {_MAX_SIZE} bytes", "more")
     with durable.storage_errors(path):
         data = path.read_bytes()
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        raise _malformed(path, "a JSON object", "something else") from None
+        raise _damaged(path, "a JSON object", "something else") from None
     if not isinstance(document, dict) or document.get("type") != _TYPE:
-        raise _malformed(path, f"a JSON object with type {_TYPE!r}", "something else")
-    if document.get("version") != META_VERSION:
-        raise _malformed(path, f"version {META_VERSION}", repr(document.get("version"))[:40])
+        raise _damaged(path, f"a JSON object with type {_TYPE!r}", "something else")
     try:
         is_good = document.pop("sum", None) == _checksum(document)
     except RecursionError:  # what can be read can still be nested too deep to be written
         is_good = False
     if not is_good:
-        raise _malformed(path, "the checksum of its content", "another")
+        raise _damaged(path, "the checksum of its content", "another")
+    if document.get("version") != META_VERSION:
+        raise _malformed(path, f"version {META_VERSION}", repr(document.get("version"))[:40])
     return _meta(path, document)
 
 
@@ -106,3 +107,7 @@ def _checksum(document: Mapping[str, object]) -> str:
 
 def _malformed(path: Path, expected: str, found: str) -> MalformedInput:
     return MalformedInput(str(path), offset=0, expected=expected, found=found)
+
+
+def _damaged(path: Path, expected: str, found: str) -> Damaged:
+    return Damaged(str(path), offset=0, expected=expected, found=found)

@@ -1,18 +1,19 @@
 """Repairing a log: what can be made again from what is whole, and nothing else.
 
-Not a byte of the list that the journal names is touched. What is cut is kept in a file beside. Nothing is made from a
-list in which anything is wrong: the index may be all there is to tell what.
+Not a byte of the list that the journal names is touched. What is cut or replaced is kept in a file beside. Nothing is
+made from a list in which anything is wrong: the index may be all there is to tell what.
 """
 
+import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from imarium import durable
-from imarium.custody.check import Finding, check_log
+from imarium.custody.check import Finding, check_log, sound_rebuild
 from imarium.custody.indexing import write_index
-from imarium.custody.log import Log
+from imarium.custody.log import JOURNAL_FILE, META_FILE, Log
 from imarium.custody.store import Store
 
 __all__ = ["repair_log"]
@@ -36,6 +37,7 @@ def _mend(store: Store, number: int, findings: list[Finding]) -> Iterator[str]:
         with durable.storage_errors(path):
             path.chmod(mode)
         yield f"log {number:04}: {path.name}: mode is now {mode:04o}"
+    yield from _rebuild(store, number)
     log = _opened(store, number, findings)
     if log is None:
         return
@@ -54,6 +56,24 @@ def _mend(store: Store, number: int, findings: list[Finding]) -> Iterator[str]:
         yield f"log {number:04}: the index was made anew: {written} marks"
 
 
+def _rebuild(store: Store, number: int) -> Iterator[str]:
+    """Put a ``meta.json`` and a journal in place of damaged ones: first the journal, which goes by what is there."""
+    rebuild = sound_rebuild(store, number)
+    if rebuild is None:
+        return
+    directory = store.directory_of(number)
+    durable.sweep(directory)
+    for damage, name, write in (
+        (rebuild.journal, JOURNAL_FILE, rebuild.write_journal),
+        (rebuild.meta, META_FILE, rebuild.write_meta),
+    ):
+        if damage:
+            there = os.path.lexists(directory / name)
+            has = f"; {_keep(directory / name, 0, 'damaged').name} has the damaged one" if there else ""
+            write()
+            yield f"log {number:04}: {name} was rebuilt from the list{has}"
+
+
 def _opened(store: Store, number: int, findings: list[Finding]) -> Log | None:
     """The log, if it can be opened."""
     unreadable = any(finding.record is None and not finding.mends for finding in findings)
@@ -68,10 +88,10 @@ def _open_to_others(directory: Path, findings: list[Finding]) -> list[Path]:
     return [place for place in places if stat.S_IMODE(place.lstat().st_mode) & 0o077 and not place.is_symlink()]
 
 
-def _keep(path: Path, start: int) -> Path:
+def _keep(path: Path, start: int, why: str = "cut") -> Path:
     """Copy what a file has from byte ``start`` on to a file beside, durably."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    copy = path.with_name(f"{path.name}.cut-{stamp}")
+    copy = path.with_name(f"{path.name}.{why}-{stamp}")
     size = durable.size_of(path)
     durable.append_blocks(copy, durable.read_blocks(path, start, size), size=size - start)
     durable.sync_file(copy)
