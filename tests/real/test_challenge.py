@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.real.conftest import Swtpm, start_swtpm, stop_swtpm
+from tests.real.conftest import Swtpm, start_swtpm
 from tests.real.measured import MIXED, Measured
 from tests.unit.builders import binary
 from tests.unit.cca_builders import NOW, certificate
@@ -189,11 +189,11 @@ def manufactured(tmp_path: Path) -> Iterator[Swtpm]:
         [*command, "--config", str(place / "setup.conf")], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    process, running = start_swtpm(place / "state")
+    simulator, running = start_swtpm(place / "state")
     try:
         yield running
     finally:
-        stop_swtpm(process)
+        simulator.stop()
 
 
 def test_a_manufactured_tpm_is_challenged_by_its_certificate(manufactured: Swtpm, tmp_path: Path) -> None:

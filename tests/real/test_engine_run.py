@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.real.conftest import Swtpm, start_swtpm, stop_swtpm
+from tests.real.conftest import Swtpm, start_swtpm
 from tests.real.evmctl import evmctl
 from tests.real.running_engine import LIMIT, Running, copied_programs, imarium, start_engine
 from tests.real.test_engine_tpm import pcrread
@@ -128,7 +128,7 @@ def test_a_simulator_on_the_watched_file_system_is_not_kept_waiting(start, watch
     """It opens files of its own while a record is extended: nobody measures them, or it would wait for itself."""
     state = watched / "swtpm"
     state.mkdir()
-    process, swtpm = start_swtpm(state)
+    simulator, swtpm = start_swtpm(state)
     try:
         policy = watched.with_name("policy")
         policy.write_text("measure func=FILE_CHECK\nmeasure func=BPRM_CHECK\nmeasure func=CRITICAL_DATA\n")
@@ -144,9 +144,9 @@ def test_a_simulator_on_the_watched_file_system_is_not_kept_waiting(start, watch
         assert (status["problems"], status["registers"][0]["waiting"]) == (0, 0)
         with open_root(f"tpm:{swtpm.tcti}") as root:
             assert isinstance(root, TpmRoot)
-            assert root.processes == (process.pid,)
+            assert root.processes == (simulator.pid,)
     finally:
-        stop_swtpm(process)
+        simulator.stop()
 
 
 def test_its_own_lives_over_processes_replay_to_the_registers_each_time(swtpm, start, tmp_path):

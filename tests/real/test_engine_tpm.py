@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.real.conftest import Swtpm, start_swtpm, stop_swtpm
+from tests.real.conftest import Swtpm, start_swtpm
 
 from imarium.engine import Engine, builtin_policy
 from imarium.formats import encode_record
@@ -30,13 +30,13 @@ def with_banks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
         state = tmp_path_factory.mktemp("swtpm")
         command = [setup, "--tpm2", "--tpmstate", str(state), "--pcr-banks", banks, "--overwrite"]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
-        process, running = start_swtpm(state)
-        started.append(process)
+        simulator, running = start_swtpm(state)
+        started.append(simulator)
         return running
 
     yield start
-    for process in started:
-        stop_swtpm(process)
+    for simulator in started:
+        simulator.stop()
 
 
 def listed(*lists) -> bytes:
@@ -152,10 +152,10 @@ def test_the_counter_explains_the_records_and_names_the_interval_of_a_missing_on
 
 
 def test_a_tpm_that_is_gone_is_audited_and_what_was_measured_stays_in_the_list(tmp_path, tmp_path_factory, caplog):
-    process, swtpm = start_swtpm(tmp_path_factory.mktemp("swtpm"))
+    simulator, swtpm = start_swtpm(tmp_path_factory.mktemp("swtpm"))
     try:
         with open_root(f"tpm:{swtpm.tcti}") as root, Engine(tmp_path / "e", roots=[root], policy=POLICY) as engine:
-            stop_swtpm(process)
+            simulator.stop()
             assert engine.measure_critical_data(b"test", b"one", b"data")
             assert engine.measure_critical_data(b"test", b"two", b"data")
             audited = [record.getMessage() for record in caplog.records if record.name == "imarium.engine.audit"]
@@ -164,7 +164,7 @@ def test_a_tpm_that_is_gone_is_audited_and_what_was_measured_stays_in_the_list(t
             (register,) = engine.status().registers
             assert (register.records, register.waiting) == (5, 2)
     finally:
-        stop_swtpm(process)
+        simulator.stop()
 
 
 def test_each_record_is_extended_in_every_bank_of_every_root_and_by_its_register(swtpm, tmp_path):

@@ -15,7 +15,9 @@ from imarium.formats.registers import PcrIndex
 from imarium.formats.tpm import SignatureScheme, parse_attest
 from imarium.hashes import SHA1, SHA256, SHA384, SHA512, SM3
 from imarium.rot import Anchor, Anchors, CountsUpdates, KeyKind, RootOfTrust, Tpm, TpmRoot, save_key
+from imarium.rot import swtpm as swtpm_module
 from imarium.rot.anchors import DigestOf
+from imarium.rot.peer import listeners
 from imarium.rot.software import SoftwareRoot
 from imarium.rot.swtpm import OwnSwtpm
 from imarium.rot.tpm_root import tpm_root
@@ -165,3 +167,19 @@ def test_a_list_is_anchored_in_a_tpm_and_beside_it_also_when_the_tpm_dies(tmp_pa
     assert lagging.error.name[10:-1].isdigit()
     with pytest.raises(DeviceError):
         tpm.read(["10"])
+
+
+def test_a_port_that_another_has_taken_is_not_its_own(
+    swtpm: Swtpm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the choice of a port and its use another can come, who answers there as well as a simulator does."""
+    choose, chosen = swtpm_module._two_ports, [swtpm.port, swtpm.port - 1]
+    monkeypatch.setattr(swtpm_module, "_two_ports", lambda: chosen.pop() if chosen else choose())
+    own = OwnSwtpm(tmp_path / "state")
+    try:
+        tcti = own.start()
+        assert tcti != swtpm.tcti
+        assert listeners(tcti) == (own.pid,)
+    finally:
+        own.stop()
+    assert not chosen

@@ -14,6 +14,7 @@ from pathlib import Path
 from imarium import durable
 from imarium.errors import DeviceError, MissingComponent
 from imarium.locks import locked
+from imarium.rot.peer import listeners
 
 __all__ = ["OwnSwtpm"]
 
@@ -47,9 +48,10 @@ class OwnSwtpm:
         with locked(self.state / "owner.lock", busy=busy) as lock:
             for _ in range(_ATTEMPTS):
                 port = _two_ports()
-                if self._run(port, lock):
-                    self._tcti = f"swtpm:host={_HOST},port={port}"
-                    return self._tcti
+                tcti = f"swtpm:host={_HOST},port={port}"
+                if self._run(port, tcti, lock):
+                    self._tcti = tcti
+                    return tcti
         raise DeviceError(f"swtpm does not start; see {self.state / 'swtpm.log'}")
 
     @property
@@ -63,8 +65,11 @@ class OwnSwtpm:
         if process is not None:
             _end(process)
 
-    def _run(self, port: int, lock: int) -> bool:
-        """Whether it answers at ``port``; False where it ended, since someone else took the port in between."""
+    def _run(self, port: int, tcti: str, lock: int) -> bool:
+        """Whether it answers at ``port``; False where it ended, since someone else took a port in between.
+
+        Someone else may even answer there: whose port it is, the system says.
+        """
         command = ["setpriv", "--pdeathsig", "TERM", "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.state}"]
         command += ["--server", f"type=tcp,bindaddr={_HOST},port={port}"]
         command += ["--ctrl", f"type=tcp,bindaddr={_HOST},port={port + 1}"]
@@ -75,7 +80,7 @@ class OwnSwtpm:
             )
         deadline = time.monotonic() + _PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
-            if _answers(port + 1):
+            if _answers(port + 1) and process.pid in listeners(tcti):
                 self._process = process
                 return True
             time.sleep(0.02)
