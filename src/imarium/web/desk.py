@@ -66,7 +66,7 @@ class Desk:
         self._holding = holding
         self._look: asyncio.Task[tuple[Whole, Source]] | None = None
         self._held: WeakKeyDictionary[Source, int] = WeakKeyDictionary()
-        """How many bytes of the kernel's records each list has that is being sent."""
+        """How many bytes of the kernel's records each list has that is being sent; it leaves with its last holder."""
         self._quoting = asyncio.Lock()
         self._quotes = 0
         self._replaying = asyncio.Lock()
@@ -79,6 +79,11 @@ class Desk:
     def can_quote(self) -> bool:
         """Whether there is a root of trust."""
         return self._holding.quote is not None
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the kernel's records the answers under way hold."""
+        return sum(self._held.values())
 
     async def log(self, number: int | None) -> Standing:
         """A log as it is now. Raises Problem if there is no such log."""
@@ -165,9 +170,8 @@ class Desk:
             self._quotes -= 1
 
     def _check_room(self) -> None:
-        held = sum(self._held.values())
-        if held > self.limits.pending:
-            detail = f"answers under way hold {held} bytes of the kernel's records; ask without pending, or later"
+        if self.held > self.limits.pending:
+            detail = f"answers under way hold {self.held} bytes of the kernel's records; ask without pending, or later"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_much_pending", detail)
 
     def _whole(self) -> tuple[Whole, Source]:
