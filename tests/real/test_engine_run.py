@@ -286,16 +286,30 @@ def test_the_demonstration():
     assert "match no prefix" in said
 
 
+_NO_FUSE = """mount -t tmpfs none /dev
+mknod -m 666 /dev/null c 1 3
+mknod -m 666 /dev/zero c 1 5
+mknod -m 666 /dev/urandom c 1 9"""
+
+
 @pytest.mark.parametrize(
-    ("options", "lacking"),
+    ("under", "lacking"),
     [
-        (["--reuid=65534", "--regid=65534", "--clear-groups"], "not root"),
-        (["--bounding-set=-sys_admin", "--inh-caps=-all"], "no CAP_SYS_ADMIN"),
+        (["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], "not root"),
+        (["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"], "no CAP_SYS_ADMIN"),
+        (["unshare", "--map-root-user"], "no file systems can be mounted here"),
+        (["unshare", "--map-root-user", "--mount"], "cannot watch files: fanotify"),
+        (["unshare", "--mount", "sh", "-c", f'{_NO_FUSE}\nexec "$@"', "sh"], "no /dev/fuse"),
+        (
+            ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse; exec "$@"', "sh"],
+            "ima: FUSE could not",
+        ),
     ],
 )
-def test_the_demonstration_without_the_right_to_mount_shows_what_can_be_shown(options, lacking):
+def test_the_demonstration_without_the_right_to_mount_shows_what_can_be_shown(under, lacking):
+    """It says what is missing, whether that is known at once or only trying shows it."""
     done = subprocess.run(
-        ["setpriv", *options, sys.executable, "-m", "imarium", "demo"],
+        [*under, sys.executable, "-m", "imarium", "demo"],
         check=False,
         capture_output=True,
         text=True,
@@ -303,5 +317,6 @@ def test_the_demonstration_without_the_right_to_mount_shows_what_can_be_shown(op
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "TMPDIR": "/tmp"},  # noqa: S108
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(lacking)
-    assert "match no prefix" in done.stdout
+    missing, _, story = done.stdout.partition("\n\n== An engine measures what it is told to")
+    assert missing.splitlines()[-1].startswith(lacking)
+    assert "match no prefix" in story
