@@ -188,6 +188,28 @@ def _refused(place: Path, buffer: Path) -> bytes:
     return done.stderr
 
 
+def test_an_engine_that_cannot_start_extends_nothing_or_hands_back_what_it_took(swtpm, start, tmp_path):
+    engine = start(*rot(swtpm))
+    buffer, policy, fifo = (tmp_path / name for name in ("buffer", "rules", "fifo"))
+    engine.suspend_to(buffer)
+    engine.wait()
+    registers, left = pcrread(swtpm, tmp_path).read_bytes(), buffer.read_bytes()
+    policy.write_text("measure func=NOTHING\n")
+    go_on = ("engine", "--mount", engine.root, "--state", engine.state, *rot(swtpm), "--restore", buffer)
+    imarium(*go_on, "--mount", "/nowhere", status=4)
+    imarium(*go_on, "--watch", "/nowhere", status=4)
+    imarium(*go_on, "--measure", "/nowhere", status=4)
+    imarium(*go_on, "--policy", policy, status=3)
+    assert (pcrread(swtpm, tmp_path).read_bytes(), buffer.read_bytes()) == (registers, left)
+    os.mkfifo(fifo)
+    imarium(*go_on, "--measure", fifo, status=4)
+    assert pcrread(swtpm, tmp_path).read_bytes() != registers
+    engine = start(*rot(swtpm), "--restore", buffer)
+    (tmp_path / "list").write_bytes(engine.binary.read_bytes())
+    found = replayed(tmp_path / "list", pcrread(swtpm, tmp_path))
+    assert (found["unverified"], len(found["boot_aggregates"])) == (0, 3)
+
+
 def test_an_engine_that_only_stopped_says_what_the_registers_held(swtpm, start, tmp_path):
     engine = start(*rot(swtpm))
     imarium("engine", "--stop", "--state", engine.state)
@@ -226,7 +248,7 @@ def test_status_of_a_bypass_and_requests_that_make_no_sense(start):
     assert b"BYPASS" in imarium("engine", "--status", "--state", engine.state)
     imarium("engine", "--measure", "/nowhere", "--state", engine.state, status=4)
     imarium("engine", "--suspend-to", "/nowhere/file", "--state", engine.state, status=4)
-    assert engine.status()["suspended"] is True
+    assert engine.status()["suspended"] is False
     imarium("engine", "--mount", engine.root, "--state", engine.state, status=4)
 
 

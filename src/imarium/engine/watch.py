@@ -132,11 +132,12 @@ class Watch:
         options: WatchOptions | None = None,
         mounts: Sequence[Path] = (),
     ) -> None:
-        """Raises UsageError for paths that cannot be watched."""
+        """Raises UsageError for paths that cannot be watched, MissingComponent where nothing can be."""
         self.options = options or WatchOptions()
         self._scope = Scope(paths, mounts)
         self._watcher = watcher
         self._tell = tell
+        FanotifyGroup().close()  # what may not watch is told before anything begins
         self._file_systems = self._scope.file_systems()
         self._limit = _room(self.options.waiting, len(self._file_systems) * EVENTS_AT_ONCE)
         self._sources: list[_Source] = []
