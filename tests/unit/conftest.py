@@ -10,5 +10,4 @@ if str(PROJECT) not in sys.path:
     sys.path.insert(0, str(PROJECT))
 
 settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("thorough", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("quick")
