@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from imarium import cli
-from imarium.custody import Store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.unit.builders import ng
 from tests.unit.test_check import OFFSETS, edit, whole
 from tests.unit.test_retention import logged
+
+from imarium import cli
+from imarium.custody import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.builders import binary, ng
+from tests.unit.test_index import filled
 
 from imarium.chain import replay
 from imarium.custody import Event, Log, Store
@@ -22,11 +23,6 @@ from imarium.custody.repair import repair_log
 from imarium.errors import RefusedOperation
 from imarium.formats.records import ListLayout
 from imarium.hashes import SHA1, SHA256
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.builders import binary, ng
-from tests.unit.test_index import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.unit.custody_kernel import record, records
+from tests.unit.test_index import filled
 
 from imarium import cli
 from imarium.custody import KILL_VARIABLE, Event, Log, Machine
 from imarium.custody.indexing import write_index
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_kernel import record, records
-from tests.unit.test_index import filled
 
 Run = Callable[..., tuple[int, str, str]]
 

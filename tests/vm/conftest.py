@@ -6,13 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-PROJECT = Path(__file__).resolve().parents[2]
-if str(PROJECT) not in sys.path:
-    sys.path.insert(0, str(PROJECT))
-
-from vm.guest import Guest  # noqa: E402 - found by the line above
-from vm.kernels import LATESYNC, STAGING, kernel  # noqa: E402
+from vm.guest import Guest
+from vm.kernels import LATESYNC, STAGING, kernel
 
 
 @pytest.fixture(scope="session")
