@@ -2,16 +2,16 @@
 
 import logging
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.faulty_root import FaultyRoot
 
 from imarium.chain import extend
 from imarium.errors import UsageError
-from imarium.hashes import SHA384, HashAlgorithm
-from imarium.registers import FileRegisters, MemoryRegisters, RegisterBusy
+from imarium.hashes import SHA384
+from imarium.registers import FileRegisters
 from imarium.rot import open_root
 from imarium.rot.anchor_state import AnchorState, read_state, write_state
 from imarium.rot.anchors import Anchor, Anchors, DigestOf
@@ -29,29 +29,6 @@ def chain(count: int, start: bytes = bytes(48)) -> bytes:
     return start
 
 
-class Faulty(RegisterRoot):
-    """Fails when told to, before or after it has extended."""
-
-    name = "faulty"
-
-    def __init__(self, identity: str = "faulty") -> None:
-        provider = MemoryRegisters()
-        provider.identity = identity
-        super().__init__(provider, "rtmr2")
-        self.before = self.after = False
-
-    def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
-        if self.before:
-            raise RegisterBusy("busy; try again")
-        super().extend(register, digests)
-        if self.after:
-            raise RegisterBusy("the answer was lost; read the register")
-
-    @property
-    def value(self) -> bytes:
-        return self.read(["rtmr2"])["rtmr2"][SHA384]
-
-
 def feed(anchors: Anchors, *records: int) -> None:
     for record in records:
         with anchors.ordered() as extending:
@@ -61,7 +38,7 @@ def feed(anchors: Anchors, *records: int) -> None:
 def test_each_has_its_position_and_one_failing_does_not_stop_the_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good, faulty = SoftwareRoot(), Faulty()
+    good, faulty = SoftwareRoot(), FaultyRoot()
     anchors = Anchors([Anchor(faulty), Anchor(good, "rtmr1")], tmp_path, life="1")
     feed(anchors, 0, 1)
     faulty.before = True
@@ -86,7 +63,7 @@ def test_each_has_its_position_and_one_failing_does_not_stop_the_other(
 
 
 def test_an_answer_that_was_lost_is_found_in_the_register(tmp_path: Path) -> None:
-    faulty = Faulty()
+    faulty = FaultyRoot()
     anchors = Anchors([Anchor(faulty)], tmp_path, life="1")
     faulty.after = True
     feed(anchors, 0, 0, 1)
@@ -106,7 +83,7 @@ def test_one_that_does_not_open_is_recorded_and_the_others_go_on(tmp_path: Path)
 
 
 def test_an_extend_behind_its_back_is_told_from_which_record_on(tmp_path: Path) -> None:
-    faulty = Faulty()
+    faulty = FaultyRoot()
     anchors = Anchors([Anchor(faulty)], tmp_path, life="1")
     feed(anchors, 0, 1)
     faulty.extend("rtmr2", {SHA384: bytes(48)})
@@ -125,7 +102,7 @@ def test_an_extend_behind_its_back_is_told_from_which_record_on(tmp_path: Path) 
 
 
 def test_the_same_register_twice_is_refused(tmp_path: Path) -> None:
-    root = Faulty()
+    root = FaultyRoot()
     with pytest.raises(UsageError, match="once"):
         Anchors([Anchor(root), Anchor(root, "rtmr2")], tmp_path, life="1").status()
     assert len(Anchors([Anchor(root), Anchor(root, "rtmr1")], tmp_path, life="1").status()) == 2
