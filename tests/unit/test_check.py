@@ -79,7 +79,7 @@ def test_nothing_is_wrong_with_a_good_store(store: Store) -> None:
     assert repair_log(store, 0) == []
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, OFFSETS[-1] - 1), st.integers(1, 255))
 def test_any_changed_byte_of_the_list_is_found_and_named(store: Store, at: int, change: int) -> None:
     path = the_list(store)

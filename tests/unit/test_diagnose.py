@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
-from imarium.verifier.diagnose import WINDOW, Link, explain
+from imarium.verifier.diagnose import Link, explain
 from imarium.verifier.result import Reason
 
 OTHER = PcrIndex(11)
@@ -129,10 +129,12 @@ def test_nothing_to_search() -> None:
     assert explain(made([(False, True)], SHA256), IMA_PCR, SHA256, bytes(32), b"\x01" * 32) is None
 
 
-@pytest.mark.parametrize("place", [0, 1, 700, WINDOW - 2])
-def test_the_end_of_a_long_list_is_searched(place: int) -> None:
-    links, start = plain(5000), bytes(32)
-    number = 5000 - WINDOW + place
+@pytest.mark.parametrize("place", [0, 1, 150, 298])
+def test_the_end_of_a_long_list_is_searched(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imarium.verifier.diagnose.WINDOW", 300)
+    monkeypatch.setattr("imarium.verifier.diagnose._PAIR_HASHES", 10_000)
+    links, start = plain(1000), bytes(32)
+    number = 1000 - 300 + place
     target = value(links[:number] + links[number + 1 :], SHA256, start)
     found = explain(iter(links), IMA_PCR, SHA256, start, target)
     assert found is not None
