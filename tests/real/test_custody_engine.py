@@ -12,16 +12,13 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.real.running_engine import Running, start_engine
+from tests.real.storage_tape import Tape
 
 from imarium.custody import Keeper, KeepResult, Method, Store
 from imarium.engine import ask
 from imarium.formats.records import ListLayout, read_records
 from imarium.securityfs import Held, ImaDirectory
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.real.running_engine import Running, start_engine
-from tests.real.storage_tape import Tape
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from tests.unit.custody_kernel import Kernel, records
 
 from imarium.custody import (
     Custody,
@@ -30,10 +30,6 @@ from imarium.custody import (
     check_store,
 )
 from imarium.errors import MissingComponent
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_kernel import Kernel, records
 
 SIZE, PAGE = 2 << 20, 4096
 FEW = ("boot_aggregate", "a", "b")

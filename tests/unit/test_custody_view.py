@@ -1,6 +1,5 @@
 """The whole list, live: the same bytes whatever was staged, kept or deleted between two reads."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.unit.custody_kernel import LAYOUT, Kernel, record, records, violation
 
 from imarium.custody import Keeper, Store, View, WholeList
