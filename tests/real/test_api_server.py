@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,7 @@ from imarium.errors import MissingComponent, RefusedOperation, UsageError
 from imarium.web import Endpoint, Holding, Limits, Server, Tls, create_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -87,6 +88,26 @@ def test_a_place_that_is_taken_is_refused_and_a_dead_one_taken_over(app: FastAPI
     assert UnixClient(place).ask("GET", "/v1/logs")[0] == 200
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_socket_that_is_too_busy_to_answer_or_of_another_kind_is_left_alone(
+    app: FastAPI, tmp_path: Path, kind: socket.SocketKind
+) -> None:
+    path = tmp_path / "busy"
+    with ExitStack() as opened:
+        taken = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
+        taken.bind(str(path))
+        if kind == socket.SOCK_STREAM:
+            taken.listen(0)
+            for _ in range(3):
+                waiting = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
+                waiting.setblocking(False)
+                waiting.connect_ex(str(path))
+        with pytest.raises(RefusedOperation, match="another process listens"):
+            Server(app, [Endpoint(path=path)]).bind()
+        assert path.exists()
+    Endpoint(path=path).bind().close()  # a dead one of either kind is taken over
+
+
 # TLS
 
 
@@ -132,6 +153,14 @@ def test_tcp_without_tls_is_refused(app: FastAPI, tmp_path: Path, authority: Aut
 
 
 # Slow and greedy clients
+
+
+def until(happened: Callable[[], bool], within: float = 60) -> None:
+    """Waits, for long enough on a machine that is busy."""
+    deadline = time.monotonic() + within
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 def ended(path: Path, data: bytes, within: float = 5) -> bytes:
@@ -188,6 +217,34 @@ def test_a_client_that_takes_nothing_is_cut_off(place: Path, log: Log) -> None:
             found += part
         assert 0 < len(found) < len(data)
     assert UnixClient(place).ask("GET", "/v1/logs/0")[0] == 200
+
+
+def test_evidence_that_a_client_does_not_take_is_held_and_counted_until_it_goes(log: Log, tmp_path: Path) -> None:
+    evidence = bytes(range(256)) * (1 << 16)
+    store = Store(log.directory.parents[1])
+    holding = Holding("here", store, quote=lambda _nonce, _first, _view: evidence)
+    limits = Limits(held=len(evidence) - 1)
+    body = b'{"nonce": "5a5a5a5a5a5a5a5a"}'
+    with served(create_app([holding], limits=limits), [Endpoint(path=tmp_path / "held")], limits=limits):
+
+        def ask() -> tuple[int, bytes]:
+            return UnixClient(tmp_path / "held").ask("POST", "/v1/quote", body, content_type="application/json")
+
+        def takes_nothing() -> bool:
+            greedy.append(plain(tmp_path / "held"))
+            head = b"POST /v1/quote HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            greedy[-1].sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            return b" 200 " in greedy[-1].recv(15)
+
+        greedy: list[socket.socket] = []
+        assert ask() == (200, evidence)
+        until(takes_nothing)  # the first is let go of a moment after it was sent
+        for _ in range(3):
+            status, answer = ask()
+            assert (status, b"too_much_evidence" in answer) == (503, True)
+        for sock in greedy:
+            sock.close()
+        until(lambda: ask() == (200, evidence))
 
 
 @pytest.mark.parametrize("query", ["form=ascii", "form=json", "bank=sha256"])

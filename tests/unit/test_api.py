@@ -316,10 +316,27 @@ def with_client(app: FastAPI, run: Callable[[httpx.AsyncClient], Coroutine[Any, 
     asyncio.run(both())
 
 
-async def until_waiting(http: httpx.AsyncClient, count: int) -> None:
-    async with asyncio.timeout(10):
-        while (await http.get("/v1/status")).json()["waiting"] < count:
+async def until(happened: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    """Waits, for long enough on a machine that is busy."""
+    async with asyncio.timeout(60):
+        while not await happened():
             await asyncio.sleep(0.01)
+
+
+async def until_waiting(http: httpx.AsyncClient, count: int) -> None:
+    async def happened() -> bool:
+        return bool((await http.get("/v1/status")).json()["waiting"] >= count)
+
+    await until(happened)
+
+
+async def until_nothing_is_held(desk: Desk) -> None:
+    """The thread that made something lets go of it a moment after its answer."""
+
+    async def happened() -> bool:
+        return desk.held == 0
+
+    await until(happened)
 
 
 def test_what_comes_next_is_waited_for(tmp_path: Path) -> None:
@@ -448,33 +465,67 @@ def test_more_pending_records_than_are_held_in_memory_are_refused_until_they_are
     assert get(app, path).headers["imarium-kept"] == "3"
 
 
-def test_pending_records_that_are_being_sent_are_bounded_together(tmp_path: Path) -> None:
+def followed(place: Path) -> tuple[Kernel, Holding]:
+    """A kernel whose first record is kept, and which has another."""
     kernel = Kernel()
     kernel.boot()
-    source = SourceConfig("here", kernel, tmp_path / "store", "boot", registers=kernel.registers)
+    source = SourceConfig("here", kernel, place, "boot", registers=kernel.registers)
     source.keeper().once()
-    holding = keep_api._holding(ApiConfig(), source, None)
     kernel.measure("/bin/a")
+    return kernel, keep_api._holding(ApiConfig(), source, None)
+
+
+def test_what_is_being_sent_is_bounded_together(tmp_path: Path) -> None:
+    kernel, holding = followed(tmp_path / "store")
     limit = len(kernel.current_list)
 
     async def run() -> None:
-        desk = Desk(holding, Limits(pending=limit))
+        desk = Desk(replace(holding, quote=lambda _nonce, _first, _view: bytes(limit + 1)), Limits(held=limit))
         standing = await desk.log(None)
         sent = [await desk.source(standing, pending=True)]
         kernel.measure("/bin/b")
         sent.append(await desk.source(standing, pending=True))
         assert [source.records for source in sent] == [2, 3]
-        with pytest.raises(Problem, match="answers under way hold") as caught:
-            await desk.source(standing, pending=True)
-        assert (caught.value.status, caught.value.code) == (503, "too_much_pending")
+        await refused_for_want_of_room(desk)
         assert (await desk.source(standing, pending=False)).records == 1
         sent.clear()
-        async with asyncio.timeout(30):  # the thread that read them lets go of them a moment after its answer
-            while desk.held:
-                await asyncio.sleep(0.01)
+        await until_nothing_is_held(desk)
+        made = await desk.quote(b"", 0)
+        assert desk.held == len(made.data)
+        await refused_for_want_of_room(desk)
+        pieces = made.pieces(lambda: 10)
+        del made
+        assert len(next(pieces)) == 10
+        await refused_for_want_of_room(desk)
+        assert sum(map(len, pieces)) == limit + 1 - 10
+        await until_nothing_is_held(desk)
         assert (await desk.source(standing, pending=True)).records == 3
+        await until_nothing_is_held(desk)
+
+    async def refused_for_want_of_room(desk: Desk) -> None:
+        with pytest.raises(Problem, match="answers under way hold") as caught:
+            await desk.source(await desk.log(None), pending=True)
+        assert (caught.value.status, caught.value.code) == (503, "too_much_pending")
+        with pytest.raises(Problem, match="answers under way hold") as caught:
+            await desk.quote(b"", 0)
+        assert (caught.value.status, caught.value.code) == (503, "too_much_evidence")
 
     asyncio.run(run())
+
+
+def test_who_waits_holds_none_of_the_kernels_records(tmp_path: Path) -> None:
+    _, holding = followed(tmp_path / "store")
+    app = create_app([holding])
+
+    async def run(http: httpx.AsyncClient) -> None:
+        waiting = asyncio.create_task(http.get("/v1/logs/newest/records?from=2&pending=true&wait=50"))
+        await until_waiting(http, 1)
+        await until_nothing_is_held(app.state.desks["here"])
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    with_client(app, run)
 
 
 def test_those_who_ask_for_pending_records_all_the_time_hold_up_no_drain(tmp_path: Path) -> None:
