@@ -164,6 +164,47 @@ def test_a_third_party_module_that_breaks_does_not_take_the_others_with_it(
         open_root("mine")
 
 
+@pytest.mark.parametrize("fault", [KeyError("x"), OSError(5, "no"), RuntimeError("no")])
+@pytest.mark.parametrize("where", ["make", "init"])
+def test_a_third_party_driver_that_breaks_the_rules_is_refused_like_one_that_is_absent(
+    fault: Exception, where: str
+) -> None:
+    class Wild(RegisterRoot):
+        def init(self) -> None:
+            raise fault
+
+    def make(_argument: str) -> RootOfTrust:
+        if where == "make":
+            raise fault
+        return Wild(MemoryRegisters(AGILE))
+
+    choice = choose_root(None, [Driver("wild", "", make), GOOD])
+    assert choice.root is not None
+    ((name, why),) = choice.refused
+    assert name == "wild"
+    assert type(fault).__name__ in why
+    assert why.endswith("mend its package")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"software:{'a' * 300}",
+        f"tpm:device:/dev/{'a' * 300}",
+        f"tpm:device:/dev/null,ak={'a' * 300}",
+        f"tpm:swtpm:{'a' * 300}",
+        f"virtcca:,token={'a' * 300}",
+        f"tsm:/{'a' * 300}",
+        *(f"{driver.name}:a\0b" for driver in BUILTIN),
+    ],
+)
+def test_a_place_that_no_system_can_have_is_bypass(name: str) -> None:
+    """Path.exists raises where the system cannot tell, for want of permission too."""
+    choice = choose_root(name)
+    assert choice.root is None
+    assert choice.bypass
+
+
 @pytest.mark.parametrize("name", ["", "01", "32", "-1", "+1", "\u0663", "9" * 5000])
 def test_what_is_no_pcr(name: str) -> None:
     with pytest.raises(UsageError, match="is no PCR; give a number from 0 to 31"):

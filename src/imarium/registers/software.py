@@ -88,7 +88,7 @@ class FileRegisters:
         values = _initial(registers)
         durable.create_directory(made.path.parent)
         with locked(made._lock_path):
-            if made.path.exists():
+            if durable.is_there(made.path):
                 raise RefusedOperation(f"{path} is there already; choose another file")
             durable.replace_file(made.path, _encode(values))
         return made
@@ -126,7 +126,7 @@ class FileRegisters:
         except FileNotFoundError as error:
             raise MissingComponent(f"{self.path}: not there; make it with imarium registers create") from error
         except OSError as error:
-            raise MissingComponent(f"{self.path}: {error.strerror}") from error
+            raise MissingComponent(f"{self.path}: {error.strerror}; give access, or name another file") from error
         return _decode(data, str(self.path))
 
 

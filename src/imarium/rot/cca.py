@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from imarium import durable
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, RemIndex, parse_cca_token, slot_of_rem
 from imarium.formats.registers import PcrIndex
@@ -146,7 +147,7 @@ class VirtCcaRoot(CcaRoot):
         try:
             super().init()
         except MissingComponent as error:
-            if DEVICE.exists() or not self._by_report:
+            if durable.is_there(DEVICE) or not self._by_report:
                 raise
             raise MissingComponent(f"{error}; or load the tmm_tsi driver of VirtCCA, for {DEVICE}") from error
 
@@ -167,8 +168,8 @@ def virtcca_root(argument: str) -> RootOfTrust:
 def _root(driver: type[CcaRoot], argument: str, more: Collection[str] = ()) -> CcaRoot:
     device, options = split_options(driver.name, argument, ("register", "reports", *more))
     token = Path(options["token"]) if "token" in options else None
-    if token is None and "token" in more and "reports" not in options and not DIRECTORY.exists() and DEVICE.exists():
-        token = DEVICE
+    if token is None and "token" in more and "reports" not in options:
+        token = DEVICE if durable.is_there(DEVICE) and not durable.is_there(DIRECTORY) else None
     return driver(
         measurements(device) if device else None,
         options.get("register", "rem0"),

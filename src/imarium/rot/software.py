@@ -48,7 +48,7 @@ class SoftwareRoot(RegisterRoot):
 
     def init(self) -> None:
         """Make the file where it is not there. Raises MissingComponent, MalformedInput."""
-        if self._path is not None and not self._path.exists():
+        if self._path is not None and not durable.is_there(self._path):
             with contextlib.suppress(RefusedOperation):  # another process was first
                 FileRegisters.create(self._path)
         super().init()
@@ -80,7 +80,7 @@ class SoftwareRoot(RegisterRoot):
 def _stored_key(registers: Path) -> ec.EllipticCurvePrivateKey:
     """The key beside the registers, made at its first use. Two who make it at once end with the same one."""
     path = registers.absolute().with_name(f"{registers.name}.key")
-    if not path.exists():
+    if not durable.is_there(path):
         made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
