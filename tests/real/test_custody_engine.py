@@ -14,17 +14,14 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from tests.real.running_engine import Running, start_engine
+from tests.real.storage_tape import Tape
+from tests.waiting import PATIENCE, until
 
 from imarium.custody import Keeper, KeepResult, Method, Store
 from imarium.engine import ask
 from imarium.formats.records import ListLayout, read_records
 from imarium.securityfs import Held, ImaDirectory
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.real.running_engine import Running, start_engine
-from tests.real.storage_tape import Tape
-from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from tests.unit.custody_kernel import Kernel, records
+from tests.waiting import PATIENCE, until
 
 from imarium.custody import (
     Custody,
@@ -29,11 +30,6 @@ from imarium.custody import (
     check_store,
 )
 from imarium.errors import MissingComponent
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_kernel import Kernel, records
-from tests.waiting import PATIENCE, until
 
 SIZE, PAGE = 2 << 20, 4096
 FEW = ("boot_aggregate", "a", "b")

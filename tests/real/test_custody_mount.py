@@ -15,9 +15,6 @@ from typing import Any
 import pytest
 from keylime.common.algorithms import Hash
 from keylime.ima import ast
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.real.evmctl import evmctl
 from tests.real.file_kernel import BOOT, FileKernel, seen_names
 from tests.real.running_engine import start_engine

@@ -15,9 +15,6 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.real.conftest import Swtpm
 from tests.real.running_engine import start_engine
 from tests.unit.custody_kernel import record, records

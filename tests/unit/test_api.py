@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -15,6 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.unit.builders import ascii_line, binary, ng
+from tests.unit.custody_kernel import Kernel
+from tests.unit.test_index import MADE, filled
+from tests.waiting import PATIENCE
 
 from imarium.chain import ChainState, replay
 from imarium.cli import keep_api
@@ -27,13 +30,6 @@ from imarium.hashes import SHA1, SHA256, SHA384
 from imarium.web import Holding, Limits, create_app
 from imarium.web.desk import Desk
 from imarium.web.problems import Problem
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.builders import ascii_line, binary, ng
-from tests.unit.custody_kernel import Kernel
-from tests.unit.test_index import MADE, filled
-from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -169,7 +169,7 @@ def test_it_follows_until_it_is_ended(machine):
         status, _, err = machine.once()
         assert (status, "another bridge" in err) == (4, True)
         follower.send_signal(signal.SIGTERM)
-        out, err = follower.communicate(timeout=20)
+        out, err = follower.communicate(timeout=60)
         assert (follower.returncode, out, err) == (0, "", "")
         assert machine.value == machine.expected()
     finally:
@@ -185,7 +185,7 @@ def test_a_follower_stops_where_someone_else_extends(machine):
     try:
         machine.device.extend(machine.register, bytes(48))
         machine.add(ng(b"/bin/c"))
-        assert follower.wait(timeout=20) == 1
+        assert follower.wait(timeout=60) == 1
         assert follower.stderr is not None
         assert "someone else" in follower.stderr.read()
     finally:

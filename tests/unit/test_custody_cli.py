@@ -1,22 +1,16 @@
 """``imarium keep`` and ``imarium log`` over a plain directory: a kernel without staging."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from imarium import cli
-from imarium.custody import KILL_VARIABLE, Event, Log, Machine, Store
-from imarium.custody.indexing import write_index
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+from tests.unit.conftest import Run
 from tests.unit.custody_kernel import record, records
 from tests.unit.test_index import filled
 
-Run = Callable[..., tuple[int, str, str]]
+from imarium.custody import KILL_VARIABLE, Event, Log, Machine, Store
+from imarium.custody.indexing import write_index
 
 
 @pytest.fixture
@@ -25,21 +19,6 @@ def source(tmp_path: Path) -> Path:
     directory.mkdir()
     (directory / "binary_runtime_measurements").write_bytes(records("boot_aggregate", "/bin/a", "/bin/b\nc"))
     return directory
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command with the test's store; its exit status, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["imarium", *map(str, arguments), "--store", str(tmp_path / "store")])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert err.count("\n") <= 1
-        return int(caught.value.code or 0), out, err
-
-    return call
 
 
 def test_keep_says_what_it_did(run: Run, source: Path) -> None:

@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.custody_files import FileKernel
+from tests.unit.custody_kernel import LAYOUT, Kernel, counting, records
+from tests.waiting import PATIENCE, until
 
 from imarium.custody import Event, Gap, Keeper, KeepResult, Machine, Method, Schedule, Service, SourceConfig, Store
 from imarium.custody.counted import total_counted
@@ -15,12 +18,6 @@ from imarium.custody.proof import no_registers
 from imarium.formats.records import read_records
 from imarium.securityfs import holders
 from imarium.securityfs.holders import described
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_files import FileKernel
-from tests.unit.custody_kernel import LAYOUT, Kernel, counting, records
-from tests.waiting import PATIENCE, until
 
 SEEN = ("a", "b", "c", "d", "e", "f", "g")
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.custody_files import FileKernel
+from tests.unit.custody_kernel import LAYOUT, records
+from tests.waiting import PATIENCE, until
 
 from imarium.cli.keep_configured import _tidy
 from imarium.cli.service_log import ServiceLog
@@ -30,12 +33,6 @@ from imarium.custody.schedule import pause_after
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
 from imarium.securityfs import ImaDirectory, ListBusy
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_files import FileKernel
-from tests.unit.custody_kernel import LAYOUT, records
-from tests.waiting import PATIENCE, until
 
 RARELY = Schedule(interval=3600.0, records=None, poll=0.01)
 OFTEN = Schedule(interval=0.02, records=None, poll=0.01)
