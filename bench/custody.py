@@ -221,11 +221,12 @@ def main() -> None:
         )
 
 
-if sys.argv[1:2] == ["drain"]:
-    drain(Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
-elif sys.argv[1:2] == ["mounted"]:
-    drain_mounted(Path(sys.argv[2]), Path(sys.argv[3]))
-elif sys.argv[1:2] == ["serve"]:
-    serve(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
-else:
-    main()
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["drain"]:
+        drain(Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
+    elif sys.argv[1:2] == ["mounted"]:
+        drain_mounted(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:2] == ["serve"]:
+        serve(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()

@@ -242,7 +242,8 @@ def main() -> None:
         sys.exit(f"over the limits: {FIRST_BYTE_LIMIT} s to the first byte, {DELIVERY_LIMIT} s to 99 % of waiters")
 
 
-if sys.argv[1:2] == ["serve"]:
-    serve(Path(sys.argv[2]))
-else:
-    main()
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(Path(sys.argv[2]))
+    else:
+        main()

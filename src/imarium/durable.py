@@ -22,6 +22,7 @@ __all__ = [
     "append",
     "append_blocks",
     "create_directory",
+    "is_there",
     "publish_directory",
     "publish_file",
     "read_at",
@@ -247,6 +248,16 @@ def state_directory(option: str) -> Path:
         return Path.home() / ".local" / "state" / "imarium"
     except RuntimeError as error:
         raise MissingComponent(f"you have no home directory to keep anything in; name a place with {option}") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether the name is taken, be it by a link that leads nowhere. Raises MissingComponent if it cannot be told."""
+    with storage_errors(path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
 
 
 def size_of(path: Path) -> int:

@@ -108,4 +108,5 @@ def main(boot: str) -> None:
         _suspend(bench, STATES[turn], turn + 1)
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

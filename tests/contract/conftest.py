@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-if str(PROJECT) not in sys.path:
-    sys.path.insert(0, str(PROJECT))
 
 VECTORS = PROJECT.parent / "shared" / "vectors"
 LIMIT_SECONDS = 60

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.real.commands import Done, imarium
 from tests.real.measured import MIXED, NONCE, Measured, programs
 from tests.unit.builders import binary
 
@@ -17,30 +16,6 @@ from imarium.formats.evidence import Evidence
 
 if TYPE_CHECKING:
     from tests.real.conftest import Swtpm
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a program left behind."""
-
-    status: int
-    out: str
-    error: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return dict(json.loads(self.out))
-
-    @property
-    def codes(self) -> list[str]:
-        return [reason["code"] for reason in self.document["reasons"]]
-
-
-def imarium(*arguments: object) -> Done:
-    command = [sys.executable, "-m", "imarium", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,15 @@
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from imarium.custody import Keeper, Machine, Method, Store, compaction, log, no_registers
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.real.storage_tape import LOSSES, Disk, Tape
 from tests.unit.custody_files import FileKernel
+
+from imarium.custody import Keeper, Machine, Method, Store, compaction, log, no_registers
 
 
 class Host:

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.unit.custody_kernel import records
 
 PROJECT = Path(__file__).resolve().parents[2]

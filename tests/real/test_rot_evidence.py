@@ -5,14 +5,14 @@ The guests' files and devices are simulated (guest_simulator, guest_devices); th
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.real.commands import Done, imarium
 from tests.real.guest_simulator import guest
 from tests.real.measured import Measured
 from tests.unit import test_eventlog as cc
@@ -33,30 +33,6 @@ if TYPE_CHECKING:
     from tests.real.conftest import Swtpm
 
 NONCE = bytes(range(20)).hex()
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a program left behind."""
-
-    status: int
-    out: str
-    error: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        return dict(json.loads(self.out))
-
-    @property
-    def codes(self) -> list[str]:
-        return [reason["code"] for reason in self.document["reasons"]]
-
-
-def imarium(*arguments: object) -> Done:
-    command = [sys.executable, "-m", "imarium", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert "Traceback" not in done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
 
 
 @dataclass

@@ -5,7 +5,7 @@ Nothing here uses the code under test. Follows the kernel's own layout of record
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,7 @@ __all__ = [
     "Made",
     "ascii_line",
     "binary",
+    "flipped",
     "hashed",
     "kexec",
     "made_layouts",
@@ -158,6 +159,14 @@ def naive_replay(
         values[record.pcr] = hashed(bank, values.get(record.pcr, initial) + extended)
         history.append(dict(values))
     return history
+
+
+def flipped(data: bytes, step: int = 1) -> Iterator[tuple[int, bytes]]:
+    """Each ``step``-th bit's number, and the data with this bit changed."""
+    for bit in range(0, 8 * len(data), step):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        yield bit, bytes(changed)
 
 
 def ng(name: bytes, pcr: int = 10, *, violation: bool = False, content: bytes | None = None) -> Made:

@@ -1,7 +1,7 @@
-"""CCA tokens made here, by keys that sign as the real ones do."""
+"""CCA tokens made here, by keys that sign as the real ones do; their certificates, and what is said of the tokens."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
+
+from imarium.verifier.cca import CcaPolicy, CertifiedKey, check_cca
 
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "trustee"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -161,3 +163,28 @@ def certificate(
     scheme = padding.PSS(padding.MGF1(hashes.SHA384()), 48) if pss else None
     signed = builder.sign(issuer_key or key, digest or hashes.SHA384(), rsa_padding=scheme)
     return signed.public_bytes(serialization.Encoding.DER)
+
+
+REALM, PLATFORM = 44241, 44234
+ALONE = CcaPolicy(realm_alone=True)
+RSA_KEY = rsa.generate_private_key(65537, 4096)
+P521 = ec.generate_private_key(ec.SECP521R1())
+ROOT, SUB = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+
+
+def codes(token: bytes, anchor: Any, nonce: bytes = NONCE, policy: CcaPolicy | None = None) -> list[str]:
+    """Of the reasons against a token, in order."""
+    check = check_cca(token, anchor=anchor, nonce=nonce, policy=policy or CcaPolicy())
+    assert check.good == (not check.reasons)
+    assert all("\n" not in reason.detail for reason in check.reasons)
+    return [reason.code for reason in check.reasons]
+
+
+def certified(key: Any, **changes: Any) -> CertifiedKey:
+    """A key under a chain of three."""
+    root = certificate(ROOT, "root", ca=True)
+    sub = certificate(SUB, "sub", ROOT, "root", ca=True, path_length=0)
+    return replace(CertifiedKey(certificate(key, "aik", SUB, "sub"), (sub,), root, NOW), **changes)
+
+
+CERTIFIED = certified(P521)

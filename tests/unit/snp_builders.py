@@ -1,4 +1,4 @@
-"""Certificates of SNP keys, under a chain like AMD's, and endorsement keys, made here."""
+"""Certificates of SNP keys, under a chain like AMD's, what is said of reports under them, and endorsement keys."""
 
 import struct
 from dataclasses import replace
@@ -7,11 +7,11 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.unit.cca_builders import NOW, certificate
-from tests.unit.snp_reports import CHIP, LEAF, MEASUREMENT
+from tests.unit.snp_reports import CHIP, DATA, LEAF, MEASUREMENT, Report
 
 from imarium.formats.snp import AMD_ARC
 from imarium.verifier.certificates import CertifiedKey
-from imarium.verifier.snp import SnpPolicy
+from imarium.verifier.snp import SnpPolicy, check_snp
 
 ARK, ASK = (rsa.generate_private_key(65537, 4096) for _ in range(2))
 POLICY = SnpPolicy(frozenset({MEASUREMENT}))
@@ -56,6 +56,15 @@ def certified(values: dict[str, bytes], key: Any = LEAF, **changes: Any) -> Cert
 
 
 VCEK_CHAIN, VLEK_CHAIN, TURIN_CHAIN = certified(VCEK), certified(VLEK), certified(TURIN_VCEK)
+REPORT = Report().bytes()
+
+
+def codes(report: bytes, chain: CertifiedKey = VCEK_CHAIN, data: bytes = DATA, policy: SnpPolicy = POLICY) -> list[str]:
+    """Of the reasons against a report, in order."""
+    check = check_snp(report, certificates=chain, report_data=data, policy=policy)
+    assert check.good == (not check.reasons)
+    assert all("\n" not in reason.detail for reason in check.reasons)
+    return [reason.code for reason in check.reasons]
 
 
 def sized(data: bytes) -> bytes:

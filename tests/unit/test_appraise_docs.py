@@ -1,7 +1,9 @@
-"""docs/appraisal.md explains each reason code, and no other."""
+"""The pages explain each reason code, and no other: docs/appraisal.md, and those of guests' roots of trust."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 PROJECT = Path(__file__).parents[2]
 DOCUMENT = PROJECT / "docs" / "appraisal.md"
@@ -34,3 +36,13 @@ def test_each_code_is_explained_and_no_other() -> None:
     assert len(codes_of_the_source()) > 40
     assert codes_of_the_steps() == codes_of_the_source()
     assert "`template_digest_altered` names" in DOCUMENT.read_text()
+
+
+@pytest.mark.parametrize("name", ["cca", "snp"])
+def test_a_root_of_trusts_page_explains_each_of_its_codes(name: str) -> None:
+    source = (VERIFIER / f"{name}.py").read_text()
+    made = set(re.findall(r'Reason\(\s*"(\w+)"', source))
+    checks = (PROJECT / "docs" / f"{name}.md").read_text().partition("## The checks")[2]
+    rows = [line.split("|") for line in checks.splitlines() if line.startswith("| ")]
+    assert made == {code for row in rows if len(row) > 4 for code in re.findall(r"`(\w+)`", row[3])}
+    assert made == set(re.findall(r"``([a-z]\w+_\w+)``", source.partition('"""')[2].partition('"""')[0]))

@@ -1,18 +1,13 @@
 """Making evidence, without a device: only what a verifier takes."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from tests.unit.custody_kernel import LAYOUT, record, records
 
 from imarium.attester import evidence as attester
 from imarium.errors import RefusedOperation
 from imarium.formats.records import ListLayout
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_kernel import LAYOUT, record, records
 
 
 class View:

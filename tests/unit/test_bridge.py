@@ -1,6 +1,8 @@
 """The bridge: each record of a list goes into the register once, whatever happens to the process."""
 
 import os
+import tracemalloc
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -20,13 +22,17 @@ from imarium.registers import (
     find_register,
 )
 from imarium.rot import bridge as module
-from imarium.rot.bridge import Bridge, OutOfStep, PositionLost, frames_of
+from imarium.rot.bridge import Bridge, OutOfStep, PositionLost
 from imarium.rot.bridge_chain import Listing, cover, record_digests
 from imarium.rot.bridge_state import TAIL, BridgeBusy, BridgeState, StateFile
 
 LAYOUT = ListLayout()
 BOOT = ng(b"boot_aggregate")
 INITIAL = bytes(range(48))
+
+
+def frames_of(blocks, layout):
+    return list(Listing(layout, lambda: blocks).frames())
 
 
 class Killed(Exception):
@@ -41,6 +47,7 @@ class Registers(MemoryRegisters):
         self.register = find_register(self, "rtmr1")
         self._values[self.register] = INITIAL
         self.countdown = None
+        self.extends = 0
 
     def tick(self):
         if self.countdown is not None:
@@ -52,6 +59,7 @@ class Registers(MemoryRegisters):
     def extend(self, register, digest):
         self.tick()
         value = super().extend(register, digest)
+        self.extends += 1
         self.tick()
         return value
 
@@ -88,7 +96,8 @@ class World:
         return Bridge(self.device, self.device.register, self.notes, boot_id=boot, **options)
 
     def listing(self, drained=0, **options):
-        return Listing(LAYOUT, frames_of([binary(self.records[drained:])], LAYOUT), **options)
+        data = binary(self.records[drained:])
+        return Listing(LAYOUT, lambda: [data[: len(data) // 2], data[len(data) // 2 :]], **options)
 
     def run(self, drained=0, boot="one", **options):
         return self.bridge(boot, **options).advance(self.listing(drained))
@@ -197,6 +206,33 @@ def test_a_record_that_is_still_being_written_is_left():
     assert len(frames_of([data[:-1]], LAYOUT)) == 2
     with pytest.raises(MalformedRecord):
         frames_of([data, b"\xff" * 40], LAYOUT)
+
+
+def test_records_before_a_broken_one_are_extended_once(world):
+    world.records = [BOOT, *files(3)]
+    broken = Listing(LAYOUT, lambda: [binary(world.records) + b"\xff" * 40])
+    for _ in range(2):
+        with pytest.raises(MalformedRecord, match="record 4"):
+            world.bridge().advance(broken)
+        assert world.value == expected(world.records)
+    world.records += files(2, 3)
+    done = world.run()
+    assert (done.extended, done.state.records) == (2, 6)
+    assert world.value == expected(world.records)
+
+
+def test_a_list_is_never_in_memory_as_records(world):
+    """What a pass holds beside the list's bytes does not grow with it."""
+    data = binary([BOOT, *(ng(b"/usr/bin/program-%d" % number) for number in range(20_000))])
+    bridge = world.bridge()
+    peaks = []
+    for size in (len(data) // 20, len(data)):
+        tracemalloc.start()
+        bridge.advance(Listing(LAYOUT, partial(lambda end: [data[:end]], size)))
+        peaks.append(tracemalloc.get_traced_memory()[1] - size)
+        tracemalloc.stop()
+    assert world.device.extends == 20_001
+    assert max(peaks) < 3 << 20, peaks
 
 
 @pytest.mark.parametrize("when", ["noted", "between runs", "while running"])

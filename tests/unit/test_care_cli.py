@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from imarium import cli
-from imarium.custody import Store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.unit.builders import ng
 from tests.unit.test_check import OFFSETS, edit, whole
 from tests.unit.test_retention import logged
 
+from imarium.custody import Store
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command with the test's store; its exit status, standard output and standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["imarium", *map(str, arguments), "--store", str(tmp_path / "store")])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capfd.readouterr()
-        assert err.count("\n") <= 1
-        return int(caught.value.code or 0), out, err
-
-    return call
+    from tests.unit.conftest import Run
 
 
 @pytest.fixture

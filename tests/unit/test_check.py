@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.builders import binary, ng
+from tests.unit.test_index import filled
 
 from imarium.chain import replay
 from imarium.custody import Event, Log, Store
@@ -22,11 +23,6 @@ from imarium.custody.repair import repair_log
 from imarium.errors import RefusedOperation
 from imarium.formats.records import ListLayout
 from imarium.hashes import SHA1, SHA256
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.builders import binary, ng
-from tests.unit.test_index import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +79,7 @@ def test_nothing_is_wrong_with_a_good_store(store: Store) -> None:
     assert repair_log(store, 0) == []
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, OFFSETS[-1] - 1), st.integers(1, 255))
 def test_any_changed_byte_of_the_list_is_found_and_named(store: Store, at: int, change: int) -> None:
     path = the_list(store)

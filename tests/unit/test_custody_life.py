@@ -2,11 +2,12 @@
 
 import json
 import struct
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.custody_files import FileKernel
+from tests.unit.custody_kernel import LAYOUT, Kernel, records
 
 from imarium.chain import ChainState
 from imarium.custody import (
@@ -33,11 +34,6 @@ from imarium.errors import MalformedInput, MissingComponent
 from imarium.formats.records import read_records
 from imarium.formats.registers import IMA_PCR
 from imarium.rot import tpm_clock
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_files import FileKernel
-from tests.unit.custody_kernel import LAYOUT, Kernel, records
 
 FIRST = Machine("first", "one", "box", 5, 0, 1000)
 

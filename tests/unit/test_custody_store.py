@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.unit.custody_kernel import Kernel, record, records
 
 from imarium import durable
 from imarium.chain import ChainState
@@ -19,10 +20,6 @@ from imarium.custody.steps import no_hook
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA384
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.custody_kernel import Kernel, record, records
 
 
 def meta() -> LogMeta:

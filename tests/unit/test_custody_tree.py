@@ -3,14 +3,10 @@
 import errno
 import os
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.unit.custody_kernel import LAYOUT, Kernel, records, violation
 
 from imarium.custody import Keeper, Store, View

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.engine_builders import measurement
-from tests.unit.engine_roots import FaultyRoot
+from tests.unit.faulty_root import FaultyRoot
 
 from imarium.chain import replay
 from imarium.engine import (

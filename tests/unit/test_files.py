@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -107,15 +107,14 @@ def test_a_file_that_shrinks_is_read_to_its_end(tmp_path: Path) -> None:
         assert os.fstat(file.fileno()).st_size != before.st_size
 
 
-def test_what_changed_just_now_may_change_again(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"x")
-    assert not settled(path.stat())
-    time.sleep(0.1)
-    assert settled(path.stat())
-    second = int(time.time()) - 1
-    coarse = SimpleNamespace(st_mtime_ns=second * 10**9, st_ctime_ns=second * 10**9)
-    assert not settled(coarse)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("part", "seconds"), [(1, 0.1), (0, 3)], ids=["a clock's ticks", "seconds"])
+def test_what_changed_just_now_may_change_again(part: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = 1_700_000_000 * 10**9 + part
+    status: Any = SimpleNamespace(st_mtime_ns=changed - 10**9, st_ctime_ns=changed)
+    monkeypatch.setattr("imarium.engine.content.time.time_ns", lambda: changed + int(seconds * 1e9) // 10)
+    assert not settled(status)
+    monkeypatch.setattr("imarium.engine.content.time.time_ns", lambda: changed + int(seconds * 1e9))
+    assert settled(status)
 
 
 def test_names(tmp_path: Path) -> None:

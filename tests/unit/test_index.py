@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.builders import Made, binary, made_records, ng
+from tests.unit.custody_kernel import Kernel
 
 from imarium.chain import ChainState, replay
 from imarium.custody import Event, Keeper, Log, LogMeta, Store
@@ -20,11 +21,6 @@ from imarium.errors import ImariumError, MalformedInput, MalformedRecord
 from imarium.formats.records import ListLayout, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.builders import Made, binary, made_records, ng
-from tests.unit.custody_kernel import Kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

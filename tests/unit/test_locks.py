@@ -34,7 +34,7 @@ def test_it_waits_for_the_holder(tmp_path):
         waiting.start()
         waiting.join(0.1)
         order.append("first")
-    waiting.join(10)
+    waiting.join(60)
     assert order == ["first", "second"]
 
 
@@ -54,7 +54,7 @@ def test_who_inherits_it_holds_it_too(tmp_path):
         with pytest.raises(RefusedOperation), locked(path, busy=BUSY):
             pytest.fail("two held it")
     finally:
-        child.communicate(b"\n", timeout=10)
+        child.communicate(b"\n", timeout=60)
     with locked(path, busy=BUSY):
         pass
 

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.unit.builders import binary
+from tests.unit.custody_kernel import records
+from tests.unit.test_check import MADE, OFFSETS, edit, whole
+from tests.unit.test_custody import Host
 
 from imarium import durable
 from imarium.chain import replay
@@ -24,13 +27,6 @@ from imarium.custody.repair import repair_log
 from imarium.errors import MalformedInput, MissingComponent
 from imarium.formats.records import ListLayout
 from imarium.hashes import SHA1, SHA256
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.builders import binary
-from tests.unit.custody_kernel import records
-from tests.unit.test_check import MADE, OFFSETS, edit, whole
-from tests.unit.test_custody import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +74,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["journal", "meta.json"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_any_changed_byte_is_mended_and_custody_goes_on(
     tmp_path_factory: pytest.TempPathFactory, name: str, share: float, change: int
@@ -183,7 +179,8 @@ def test_registers_that_vanished_are_asked_for_as_far_as_lines_are_whole(tmp_pat
     assert host.keep().freed_records == 0
 
 
-def test_a_kexec_in_lines_that_are_lost_does_not_end_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [b"", records("e")[:-3]])
+def test_a_kexec_in_lines_that_are_lost_does_not_end_the_log(tmp_path: Path, torn: bytes) -> None:
     host = Host(tmp_path)
     directory = kept(host)
     size = (directory / "journal").stat().st_size
@@ -191,11 +188,17 @@ def test_a_kexec_in_lines_that_are_lost_does_not_end_the_log(tmp_path: Path) -> 
     host.boot_id = "second"
     host.keep()
     flip(directory / "journal", size + 5)
+    with (directory / "list").open("ab") as file:
+        file.write(torn)
     repaired(host.path)
+    log = Log(directory)
+    assert (log.broken, log.rebuilt) == (True, True)
     host.kernel.measure("e")
     result = host.keep()
     assert (result.verdict, result.log, result.freed_records) == ("proven", 0, 1)
     assert (directory / "list").read_bytes() == records(*KEPT, "boot_aggregate", "e")
+    log = Log(directory)
+    assert (log.broken, log.rebuilt) == (False, False)
 
 
 def test_what_the_list_has_behind_its_last_whole_record_is_cut_after(tmp_path: Path) -> None:

@@ -298,6 +298,13 @@ def test_a_failing_disk_is_told_as_our_own_error(log, monkeypatch):
         log.verify()
 
 
+def test_a_log_that_cannot_be_looked_at_is_not_taken_for_none(provider, tmp_path):
+    log = EventLog(provider, RTMR, tmp_path / ("a" * 300))
+    for look in (log.size, log.settled_size, log.read, log.verify):
+        with pytest.raises(MissingComponent, match="File name too long"):
+            look()
+
+
 @pytest.mark.parametrize("damage", [None, b"", b"null", b"\xff", b'{"size": 1}', b"[" * 5000])
 def test_a_lost_mark_is_made_again_by_replay(log, damage):
     log.append(b"a")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.builders import binary, ng
 
 from imarium import durable
 from imarium.chain import replay
@@ -23,10 +23,6 @@ from imarium.custody.packed import PACKED_FILE, PackedList, pack
 from imarium.custody.retention import Retained, Retention, retain
 from imarium.errors import ImariumError, MalformedInput, MissingComponent, RefusedOperation
 from imarium.formats.records import ListLayout
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.unit.builders import binary, ng
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,19 +1,17 @@
 """Several roots of trust for one list: positions, failures, crashes, and who extends in between."""
 
 import logging
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.unit.faulty_root import FaultyRoot
 
 from imarium.chain import extend
 from imarium.errors import UsageError
-from imarium.hashes import SHA384, HashAlgorithm
-from imarium.registers import FileRegisters, MemoryRegisters, RegisterBusy
+from imarium.hashes import SHA384
+from imarium.registers import FileRegisters
 from imarium.rot import open_root
 from imarium.rot.anchor_state import AnchorState, read_state, write_state
 from imarium.rot.anchors import Anchor, Anchors, DigestOf
@@ -31,29 +29,6 @@ def chain(count: int, start: bytes = bytes(48)) -> bytes:
     return start
 
 
-class Faulty(RegisterRoot):
-    """Fails when told to, before or after it has extended."""
-
-    name = "faulty"
-
-    def __init__(self, identity: str = "faulty") -> None:
-        provider = MemoryRegisters()
-        provider.identity = identity
-        super().__init__(provider, "rtmr2")
-        self.before = self.after = False
-
-    def extend(self, register: str, digests: Mapping[HashAlgorithm, bytes]) -> None:
-        if self.before:
-            raise RegisterBusy("busy; try again")
-        super().extend(register, digests)
-        if self.after:
-            raise RegisterBusy("the answer was lost; read the register")
-
-    @property
-    def value(self) -> bytes:
-        return self.read(["rtmr2"])["rtmr2"][SHA384]
-
-
 def feed(anchors: Anchors, *records: int) -> None:
     for record in records:
         with anchors.ordered() as extending:
@@ -63,7 +38,7 @@ def feed(anchors: Anchors, *records: int) -> None:
 def test_each_has_its_position_and_one_failing_does_not_stop_the_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good, faulty = SoftwareRoot(), Faulty()
+    good, faulty = SoftwareRoot(), FaultyRoot()
     anchors = Anchors([Anchor(faulty), Anchor(good, "rtmr1")], tmp_path, life="1")
     feed(anchors, 0, 1)
     faulty.before = True
@@ -88,7 +63,7 @@ def test_each_has_its_position_and_one_failing_does_not_stop_the_other(
 
 
 def test_an_answer_that_was_lost_is_found_in_the_register(tmp_path: Path) -> None:
-    faulty = Faulty()
+    faulty = FaultyRoot()
     anchors = Anchors([Anchor(faulty)], tmp_path, life="1")
     faulty.after = True
     feed(anchors, 0, 0, 1)
@@ -108,7 +83,7 @@ def test_one_that_does_not_open_is_recorded_and_the_others_go_on(tmp_path: Path)
 
 
 def test_an_extend_behind_its_back_is_told_from_which_record_on(tmp_path: Path) -> None:
-    faulty = Faulty()
+    faulty = FaultyRoot()
     anchors = Anchors([Anchor(faulty)], tmp_path, life="1")
     feed(anchors, 0, 1)
     faulty.extend("rtmr2", {SHA384: bytes(48)})
@@ -127,7 +102,7 @@ def test_an_extend_behind_its_back_is_told_from_which_record_on(tmp_path: Path) 
 
 
 def test_the_same_register_twice_is_refused(tmp_path: Path) -> None:
-    root = Faulty()
+    root = FaultyRoot()
     with pytest.raises(UsageError, match="once"):
         Anchors([Anchor(root), Anchor(root, "rtmr2")], tmp_path, life="1").status()
     assert len(Anchors([Anchor(root), Anchor(root, "rtmr1")], tmp_path, life="1").status()) == 2
@@ -173,59 +148,3 @@ def test_threads_number_and_extend_in_one_order(tmp_path: Path) -> None:
         value = extend(SHA384, value, digest_of(content)(SHA384))
     assert len(order) == 40
     assert root.read(["rtmr2"])["rtmr2"][SHA384] == value
-
-
-WRITER = """
-import sys
-from pathlib import Path
-from imarium.rot import open_root
-from imarium.rot.anchors import Anchor, Anchors
-
-place = Path(sys.argv[1])
-anchors = Anchors([Anchor(open_root(f"software:{place / 'registers'}"))], place / "state", life="1")
-print("ready", flush=True)
-for _ in range(int(sys.argv[3])):
-    with anchors.ordered() as extending, (place / "list").open("a+b") as file:
-        file.seek(0)
-        lines = file.read().splitlines()
-        for record in range(extending.position, len(lines)):
-            extending.extend(record, lambda bank, line=lines[record]: bank.digest(line))
-        line = f"{sys.argv[2]} {len(lines)}".encode()
-        file.write(line + b"\\n")
-        file.flush()
-        extending.extend(len(lines), lambda bank: bank.digest(line))
-"""
-
-
-def replayed(place: Path, count: int | None = None) -> bytes:
-    value = bytes(48)
-    for line in (place / "list").read_bytes().splitlines()[:count]:
-        value = extend(SHA384, value, SHA384.digest(line))
-    return value
-
-
-def writer(place: Path, name: str, count: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", WRITER, str(place), name, str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def test_processes_extend_in_list_order_and_survive_kills(tmp_path: Path) -> None:
-    open_root(f"software:{tmp_path / 'registers'}").close()
-    for round_ in range(8):
-        steady, killed = writer(tmp_path, f"s{round_}", 5), writer(tmp_path, f"k{round_}", 10_000)
-        try:
-            for process in (steady, killed):
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-            assert steady.wait(60) == 0
-        finally:
-            killed.kill()
-            killed.wait()
-            steady.kill()
-            steady.wait()
-    assert writer(tmp_path, "last", 1).wait(60) == 0
-    root = open_root(f"software:{tmp_path / 'registers'}")
-    (status,) = Anchors([Anchor(root)], tmp_path / "state", life="1").status()
-    assert status.error is None
-    assert status.position == len((tmp_path / "list").read_bytes().splitlines()) > 40
-    assert root.read(["rtmr2"])["rtmr2"][SHA384] == replayed(tmp_path)

@@ -17,6 +17,7 @@ from imarium.errors import DeviceError, MalformedInput, MissingComponent, Refuse
 from imarium.formats.software import SOFTWARE_QUOTE_TYPE
 from imarium.hashes import SHA256, SHA384, HashAlgorithm
 from imarium.registers import Access, ForeignExtend, MemoryRegisters, Register, RegisterReadOnly
+from imarium.registers.provider import identity_of
 from imarium.rot import (
     Driver,
     HasColumn,
@@ -164,6 +165,47 @@ def test_a_third_party_module_that_breaks_does_not_take_the_others_with_it(
         open_root("mine")
 
 
+@pytest.mark.parametrize("fault", [KeyError("x"), OSError(5, "no"), RuntimeError("no")])
+@pytest.mark.parametrize("where", ["make", "init"])
+def test_a_third_party_driver_that_breaks_the_rules_is_refused_like_one_that_is_absent(
+    fault: Exception, where: str
+) -> None:
+    class Wild(RegisterRoot):
+        def init(self) -> None:
+            raise fault
+
+    def make(_argument: str) -> RootOfTrust:
+        if where == "make":
+            raise fault
+        return Wild(MemoryRegisters(AGILE))
+
+    choice = choose_root(None, [Driver("wild", "", make), GOOD])
+    assert choice.root is not None
+    ((name, why),) = choice.refused
+    assert name == "wild"
+    assert type(fault).__name__ in why
+    assert why.endswith("mend its package")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"software:{'a' * 300}",
+        f"tpm:device:/dev/{'a' * 300}",
+        f"tpm:device:/dev/null,ak={'a' * 300}",
+        f"tpm:swtpm:{'a' * 300}",
+        f"virtcca:,token={'a' * 300}",
+        f"tsm:/{'a' * 300}",
+        *(f"{driver.name}:a\0b" for driver in BUILTIN),
+    ],
+)
+def test_a_place_that_no_system_can_have_is_bypass(name: str) -> None:
+    """Path.exists raises where the system cannot tell, for want of permission too."""
+    choice = choose_root(name)
+    assert choice.root is None
+    assert choice.bypass
+
+
 @pytest.mark.parametrize("name", ["", "01", "32", "-1", "+1", "\u0663", "9" * 5000])
 def test_what_is_no_pcr(name: str) -> None:
     with pytest.raises(UsageError, match="is no PCR; give a number from 0 to 31"):
@@ -214,6 +256,23 @@ def test_software_registers_outlive_their_process_and_sign_with_one_key(tmp_path
         assert quote.kind == "software"
     assert first.beside["key"] == second.beside["key"]
     assert stat.S_IMODE((tmp_path / "registers.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("way", ["link", "directory/link", "here/../file"])
+def test_every_name_of_a_place_is_the_same_root(way: str, tmp_path: Path) -> None:
+    """Else each name had locks, event logs and positions of its own, and a write through a link left two files."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "directory").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to("file")
+    first, second = SoftwareRoot(tmp_path / "file"), SoftwareRoot(tmp_path / way)
+    with first, second:
+        assert first.identity == second.identity
+        second.extend("rtmr2", {SHA384: b"\1" * 48})
+        assert (tmp_path / "link").is_symlink()
+        assert first.read(["rtmr2"]) == second.read(["rtmr2"])
+        assert first.quote(b"nonce").beside["key"] == second.quote(b"nonce").beside["key"]
+    assert identity_of("tsm", tmp_path / "directory") == identity_of("tsm", tmp_path)
+    assert identity_of("tpm", "device:/dev/tpm0") != identity_of("tpm", "device:/dev/tpmrm0")
 
 
 def test_software_quotes_refuse_what_does_not_fit(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.builders import flipped
 
 from imarium.errors import MalformedInput
 from imarium.formats.sealed import seal, unseal
@@ -24,11 +25,9 @@ def test_a_document_reads_back_without_its_checksum() -> None:
     assert unseal(seal(BODY).ljust(512)) == BODY
 
 
-@given(st.integers(min_value=0, max_value=len(seal(BODY)) * 8 - 1))
-def test_no_changed_bit_is_believed(bit: int) -> None:
-    data = bytearray(seal(BODY))
-    data[bit // 8] ^= 1 << bit % 8
-    assert unseal(bytes(data)) is None
+def test_no_changed_bit_is_believed() -> None:
+    for bit, bad in flipped(seal(BODY)):
+        assert unseal(bad) is None, bit
 
 
 @given(st.binary(max_size=64))

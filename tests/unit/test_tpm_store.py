@@ -127,6 +127,13 @@ def kernel_files(root: Path) -> None:
             (directory / str(index)).write_text(fill * bank.size + "\n")
 
 
+def test_a_place_that_cannot_be_looked_at_is_missing_and_not_empty(tmp_path: Path) -> None:
+    place = tmp_path / ("a" * 300)
+    for look in (holds_key, load_key, read_sysfs):
+        with pytest.raises(MissingComponent, match="File name too long"):
+            look(place)
+
+
 def test_the_kernels_files_are_read(tmp_path: Path) -> None:
     kernel_files(tmp_path)
     every = read_sysfs(tmp_path)

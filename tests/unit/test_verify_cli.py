@@ -27,6 +27,8 @@ from imarium.cli import main
 from imarium.formats.evidence import CcaPart, Evidence, VirtccaPart
 
 RIM = b"\xab" * 32
+AK = bytes.fromhex("00580023000b00050072000000100018000b00030010") + 2 * (b"\0\x20" + b"\1" * 32)
+"""A TPM2B_PUBLIC: restricted, signing, on P-256."""
 
 
 class Desk:
@@ -180,6 +182,7 @@ def test_what_cannot_be_asked(desk: Desk) -> None:
         (("--cca-rim", RIM.hex()), "platform"),
         (("--snp-measurement", "ab" * 48), "--snp-root"),
         (("--snp-vmpl", "1"), "--snp-root"),
+        (("--initial", f"2={'00' * 48}"), "start at zero"),
     ],
 )
 def test_no_term_is_passed_over_for_want_of_an_anchor(desk: Desk, options: tuple[str, str], needed: str) -> None:
@@ -190,3 +193,22 @@ def test_no_term_is_passed_over_for_want_of_an_anchor(desk: Desk, options: tuple
     status, message = desk.refused(given, *options, *accepted)
     assert status == 2
     assert needed in message
+
+
+@pytest.mark.parametrize("options", [("--column", "10=2"), ("--initial", f"2={'00' * 48}"), ("--bridged",)])
+def test_what_is_said_of_registers_is_not_passed_over_for_a_tpm(desk: Desk, options: tuple[str, ...]) -> None:
+    guest = SoftwareGuest()
+    given = evidence(guest.part({"rtmr2:sha384": bytes(48)}), [])
+    status, message = desk.refused(given, "--ak", desk.file("ak", AK), *options)
+    assert status == 2
+    assert "not about a TPM" in message
+
+
+@pytest.mark.parametrize("option", ["--cca-root", "--cca-issuer"])
+def test_a_certificate_is_not_passed_over_beside_a_bare_key(desk: Desk, option: str) -> None:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    given = evidence(Td().part([]), [])
+    status, message = desk.refused(given, "--cca-platform-key", desk.file("key", pem), option, desk.path / "root")
+    assert status == 2
+    assert "go with --cca-certificate" in message

@@ -1,18 +1,17 @@
 """Guests: virtual machines with a real kernel and a TPM, to run commands in. They fail where one cannot be had."""
 
 import importlib.util
+import json
 import shlex
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-PROJECT = Path(__file__).resolve().parents[2]
-if str(PROJECT) not in sys.path:
-    sys.path.insert(0, str(PROJECT))
-
-from vm.guest import Guest  # noqa: E402 - found by the line above
-from vm.kernels import LATESYNC, STAGING, kernel  # noqa: E402
+from vm.guest import Guest
+from vm.kernels import LATESYNC, STAGING, kernel
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +45,24 @@ def guest_python() -> str:
 def guest_imarium(guest_python: str) -> str:
     """The start of a shell command that runs the project's command line inside a guest."""
     return f"{guest_python} -m imarium"
+
+
+@pytest.fixture(scope="session")
+def session_with_a_disk(
+    guest: Guest, guest_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, Any]]:
+    """Runs ``NAME_session.py`` in a guest with a disk, whose policy measures what root does; what it found out."""
+
+    def run(name: str) -> dict[str, Any]:
+        share = tmp_path_factory.mktemp(name)
+        disk = share / "disk"
+        with disk.open("wb") as file:
+            file.truncate(64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+        session = Path(__file__).with_name(f"{name}_session.py")
+        command = f"{guest_python} {shlex.quote(str(session))}"
+        done = guest(command, append="ima_policy=tcb", share=share, disk=disk, timeout=280)
+        assert done.status == 0, done.console
+        return dict(json.loads((share / "out.json").read_text()))
+
+    return run

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.vm.kexec_script import KEXEC
 from vm.guest import Guest
 
 from imarium import hashes
@@ -17,15 +18,6 @@ from imarium.formats.registers import IMA_PCR
 
 SESSION = Path(__file__).with_name("custody_session.py")
 POLICY = "ima_policy=tcb ima_policy=critical_data"
-KEXEC = """
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-with open("/run/vm/bzImage") as kernel, open("/run/vm/initrd") as initrd:
-    line = (open("/proc/cmdline").read().strip() + " second_kernel").encode() + b"\\0"
-    if libc.syscall(320, kernel.fileno(), initrd.fileno(), ctypes.c_ulong(len(line)), line, ctypes.c_ulong(0)):
-        raise SystemExit(os.strerror(ctypes.get_errno()))
-libc.reboot(ctypes.c_int(0x45584543))
-"""
 
 
 def session(guest: Guest, guest_python: str, name: str, share: Path, *, after: str = "") -> dict[str, Any]:

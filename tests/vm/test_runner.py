@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.vm.kexec_script import KEXEC
 from vm.errors import GuestError, GuestTimeout, VmError
 from vm.guest import Guest
 from vm.initrd import archive
@@ -15,17 +16,6 @@ from vm.machine import Machine, Setup
 
 IMA = "/sys/kernel/security/ima"
 RUN = PROJECT / "vm" / "run"
-
-# Loads the kernel the guest was booted from and starts it: the first word of the new command line tells.
-KEXEC = """
-import ctypes, os
-libc = ctypes.CDLL(None, use_errno=True)
-with open("/run/vm/bzImage") as kernel, open("/run/vm/initrd") as initrd:
-    line = (open("/proc/cmdline").read().strip() + " second_kernel").encode() + b"\\0"
-    if libc.syscall(320, kernel.fileno(), initrd.fileno(), ctypes.c_ulong(len(line)), line, ctypes.c_ulong(0)):
-        raise SystemExit(os.strerror(ctypes.get_errno()))
-libc.reboot(ctypes.c_int(0x45584543))
-"""
 
 
 def names(listing: str) -> list[str]:

@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from imarium.formats.records import ListLayout
 from imarium.formats.registers import IMA_PCR
 from imarium.hashes import SHA1
 from imarium.registers import Provider, Register, RegisterBusy, RegisterInterrupted, default_directory
-from imarium.rot.bridge import Bridge, Progress, frames_of
+from imarium.rot.bridge import Bridge, Progress
 from imarium.rot.bridge_chain import Coverage, Listing, cover
 from imarium.rot.bridge_state import StateFile
 from imarium.securityfs import ImaDirectory, ListBusy
@@ -117,9 +118,8 @@ def _reader(lists: ImaDirectory, store: Path | None, boot: str) -> Callable[[], 
 
         def plain() -> Listing:
             with lists.snapshot() as both:
-                data = b"".join([*both.staged(), *both.current()])
-            layout = _layout(data)
-            return Listing(layout, frames_of([data], layout))
+                data = [*both.staged(), *both.current()]
+            return Listing(_layout(data), lambda: data)
 
         return plain
     custody = Custody(store)
@@ -129,13 +129,13 @@ def _reader(lists: ImaDirectory, store: Path | None, boot: str) -> Callable[[], 
         if whole.verdict == "refused":
             raise RefusedOperation(f"{store} does not vouch for the list: {whole.reason}; see imarium log status")
         reset = whole.log is not None and whole.log.meta.start == "reset"
-        return Listing(whole.layout, frames_of(whole.blocks(), whole.layout), whole=reset)
+        return Listing(whole.layout, whole.blocks, whole=reset)
 
     return kept
 
 
-def _layout(data: bytes) -> ListLayout:
-    head = data[:HEAD]
+def _layout(data: Sequence[bytes]) -> ListLayout:
+    head = bytes(islice(chain.from_iterable(data), HEAD))
     return detect_form(head, complete=False, kind=ListKind.BINARY, digest=SHA1).layout
 
 

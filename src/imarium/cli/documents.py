@@ -11,7 +11,6 @@ from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 
 __all__ = [
-    "is_there",
     "read_bytes",
     "read_json",
     "read_text",
@@ -25,24 +24,13 @@ MAX_DOCUMENT = 1 << 24
 """Largest document read whole, in bytes."""
 
 
-def is_there(path: Path) -> bool:
-    """Whether the name is taken, be it by a link that leads nowhere. Raises MissingComponent if it cannot be told."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise MissingComponent(f"{path}: {error.strerror}") from error
-    return True
-
-
 def read_bytes(path: Path, limit: int = MAX_DOCUMENT) -> bytes:
     """All of a file of at most ``limit`` bytes. Raises MissingComponent or MalformedInput."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise MissingComponent(f"{path}: {error.strerror}") from error
+        raise MissingComponent(f"{path}: {error.strerror}; name a file that can be read") from error
     if len(data) > limit:
         raise MalformedInput(str(path), offset=limit, expected=f"at most {limit} bytes", found="more")
     return data
@@ -79,7 +67,7 @@ def replace_json(path: Path, before: object | None, document: object) -> None:
     same document one replaces it, whatever the order. Raises MissingComponent, MalformedInput.
     """
     with _directory_locked(path.parent):
-        now = read_json(path) if is_there(path) else None
+        now = read_json(path) if durable.is_there(path) else None
         if now != before:
             raise RefusedOperation(f"{path} was changed by someone else meanwhile; run this again")
         write_json(path, document)
@@ -90,7 +78,7 @@ def _directory_locked(directory: Path) -> Iterator[None]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise MissingComponent(f"{directory}: {error.strerror}") from error
+        raise MissingComponent(f"{directory}: {error.strerror}; name a directory that you may use") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -108,6 +96,6 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MissingComponent(f"cannot make {directory}: {error.strerror}") from error
+        raise MissingComponent(f"{directory}: cannot be made: {error.strerror}; name another place") from error
     for name, content in files.items():
         write_atomically(directory / name, content)

@@ -37,7 +37,7 @@ def byte_output(path: Path | None) -> Iterator[IO[bytes]]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise MissingComponent(f"{path}: cannot be written: {error.strerror}") from error
+        raise MissingComponent(f"{path}: cannot be written: {error.strerror}; name another place") from error
     with os.fdopen(descriptor, "wb") as file:
         yield file
 

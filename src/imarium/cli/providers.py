@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from imarium.cli.roots import tell_caveat
 from imarium.errors import MissingComponent, UsageError
 from imarium.registers import FileRegisters, Provider, Register, TsmRegisters, discover, find_register
 from imarium.rot import drivers, open_register, open_root
@@ -31,7 +32,9 @@ def named_provider(name: str | None) -> Provider:
     if kind == "tsm" and place:
         return TsmRegisters(Path(place) if "/" in place else place)
     if kind not in _PROVIDERS and any(driver.name == kind for driver in drivers()):
-        return registers_of(open_root(name))
+        root = open_root(name)
+        tell_caveat(root)
+        return registers_of(root)
     raise UsageError(f"{name!r} is not a provider; give tsm:DEVICE, tsm:DIR, file:PATH or a root of trust")
 
 
@@ -64,4 +67,5 @@ def named_anchor(name: str) -> Iterator[tuple[Provider, Register]]:
         return
     root, register = open_register(name)
     with root:
+        tell_caveat(root)
         yield registers_of(root), register

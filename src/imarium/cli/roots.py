@@ -61,8 +61,8 @@ def _probe(driver: Driver, tcti: str | None) -> _Probed:
         "available": False,
         "detail": None,
     }
-    argument = tcti or "" if driver.by_tcti else driver.present()
     try:
+        argument = tcti or "" if driver.by_tcti else driver.present()
         with open_root(f"{driver.name}:{argument}", [driver]) as root:
             document |= _opened(root)
     except ImariumError as error:
@@ -109,6 +109,7 @@ def read_root(name: str, registers: Collection[str], banks: Collection[HashAlgor
         there = dict.fromkeys(register.name for register in root.registers() if register.hash)
         values = root.read(tuple(registers) or tuple(there))
         counter = _counter(root)
+        tell_caveat(root)
     if banks:
         values = {register: {b: v for b, v in of.items() if b in banks} for register, of in values.items()}
         if not any(values.values()):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from imarium import durable
 from imarium.cli.documents import read_bytes, write_files
 from imarium.cli.options import Json, Tcti
 from imarium.cli.output import console, emit_json
@@ -129,10 +130,11 @@ def _kind(key: _Key | None, scheme: _Scheme | None) -> KeyKind:
 
 def _check_place(directory: Path) -> None:
     """A key made persistent and then not saved would be stranded in the TPM."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise RefusedOperation(f"{directory} is there already and not an empty directory; choose another")
-    if not directory.absolute().parent.is_dir():
-        raise MissingComponent(f"{directory.absolute().parent} is not there; make it first")
+    with durable.storage_errors(directory):
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise RefusedOperation(f"{directory} is there already and not an empty directory; choose another")
+        if not directory.absolute().parent.is_dir():
+            raise MissingComponent(f"{directory.absolute().parent} is not there; make it first")
 
 
 def _handle(text: str) -> int:

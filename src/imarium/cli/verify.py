@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from imarium.cli.documents import is_there, read_bytes, read_json, replace_json
+from imarium import durable
+from imarium.cli.documents import read_bytes, read_json, replace_json
 from imarium.cli.options import Json, hex_bytes, register_numbers
 from imarium.cli.output import console, emit_json
 from imarium.cli.trust import takes_trust
@@ -61,7 +62,7 @@ def verify(
             "the nonce is empty, so that any old quote would do; give the one the evidence was asked for with"
         )
     before, known = None, None
-    if state is not None and is_there(state):
+    if state is not None and durable.is_there(state):
         before = read_json(state)
         known = VerifierState.from_document(before)
     result = appraise(

@@ -102,7 +102,7 @@ def device_error(place: object, error: OSError) -> ImariumError:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return MissingComponent(f"{place}: not permitted; run as root, and extend only writable registers")
         case _:
-            return RegisterError(f"{place}: {error.strerror}")
+            return RegisterError(f"{place}: {error.strerror}; see what the kernel logged of the device")
 
 
 def error_number(error: ImariumError) -> int:

@@ -92,18 +92,18 @@ class EventLog:
 
     def size(self) -> int:
         """How many bytes the log has, settled or not. 0 where there is no log yet."""
-        return durable.size_of(self.path) if self.path.exists() else 0
+        return durable.size_of(self.path) if durable.is_there(self.path) else 0
 
     def settled_size(self) -> int:
         """How many bytes of the log are settled, after finishing what a crash left. 0 where there is no log yet."""
-        if not self.path.exists():
+        if not durable.is_there(self.path):
             return 0
         with self._locked() as log:
             return self._settle(log).size
 
     def read(self, start: int = 0, size: int = -1) -> bytes:
         """Bytes of the log from ``start``, at most ``size`` (all if negative). Of settled bytes none ever changes."""
-        if not self.path.exists():
+        if not durable.is_there(self.path):
             return b""
         with durable.storage_errors(self.path), self.path.open("rb") as file:
             file.seek(start)
@@ -114,7 +114,7 @@ class EventLog:
 
         Nothing is written. What a crash left is seen as it is. Raises MalformedInput, MissingComponent.
         """
-        if not self.path.exists():
+        if not durable.is_there(self.path):
             target = self._provider.read(self.register) if value is None else value
             return verify((), self._hash, target, start=start)
         with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as log:
@@ -131,7 +131,9 @@ class EventLog:
                 expected = chain_extend(self._hash, value, digest)
                 value = self._provider.extend(self.register, digest)
                 if value != expected:
-                    raise ForeignExtend(f"{self.register.key}: someone else extended it; its log is out of step")
+                    raise ForeignExtend(
+                        f"{self.register.key}: someone else extended it; its log is out of step, find out who did"
+                    )
         except ImariumError:
             self._settle(log)
             raise
@@ -198,7 +200,7 @@ class EventLog:
     def _locked(self) -> Iterator[int]:
         """The log, open and ours alone; made where there is none."""
         durable.create_directory(self.path.parent)
-        new = not self.path.exists()
+        new = not durable.is_there(self.path)
         with self._opened(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as log:
             if new:
                 durable.sync_directory(self.path.parent)

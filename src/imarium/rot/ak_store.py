@@ -49,8 +49,8 @@ class StoredKey:
 
 
 def holds_key(directory: Path) -> bool:
-    """Whether there is a key in ``directory``."""
-    return (directory / "ak.pub").is_file()
+    """Whether there is a key in ``directory``. Raises MissingComponent if it cannot be told."""
+    return durable.is_there(directory / "ak.pub")
 
 
 def save_key(directory: Path, key: StoredKey) -> None:
@@ -93,15 +93,14 @@ def load_key(directory: Path) -> StoredKey:
     """The key in ``directory``. Raises MissingComponent if there is none, MalformedInput if it is not one."""
     public = _read(directory / "ak.pub")
     parse_public(public)
-    handle = None
-    if (directory / "ak.handle").exists():
+    if durable.is_there(directory / "ak.handle"):
         return StoredKey(public, handle=_parse_handle(_read(directory / "ak.handle")))
     private = _read(directory / "ak.priv")
     if len(private) < 2 or len(private) != 2 + int.from_bytes(private[:2], "big"):
         raise MalformedInput("TPM2B_PRIVATE", offset=0, expected="the size of the rest", found=private[:2].hex())
     text = _read(directory / "ak.parent").decode("ascii", "replace").strip()
     with contextlib.suppress(ValueError):
-        return StoredKey(public, private, EndorsementKind(text), handle)
+        return StoredKey(public, private, EndorsementKind(text))
     raise MalformedInput("ak.parent", offset=0, expected="ecc-p256 or rsa-2048", found=repr(text))
 
 
@@ -115,7 +114,7 @@ def _parse_handle(content: bytes) -> int:
 
 
 def _read(path: Path) -> bytes:
-    if not path.exists():
+    if not durable.is_there(path):
         raise MissingComponent(f"{path} is not there; make a key with: imarium rot ak DIR")
     content = durable.read_at(path, 0, _MAX_FILE + 1)
     if len(content) > _MAX_FILE:

@@ -52,7 +52,7 @@ class AnchorState:
 
 def read_state(path: Path) -> AnchorState | None:
     """The state, or None where there is no file or nothing was written whole. Raises MissingComponent."""
-    if not path.exists():
+    if not durable.is_there(path):
         return None
     with durable.storage_errors(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

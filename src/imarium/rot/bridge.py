@@ -5,20 +5,22 @@ look: how many records were extended is decided by reading the register and repl
 register's value before the first extend is noted before that extend.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
 from imarium.chain import BOOT_AGGREGATE_NAMES, extend
 from imarium.errors import MalformedRecord, RefusedOperation
-from imarium.formats.records import Frame, ListLayout, Record, RecordFramer
+from imarium.formats.records import Frame, Record
 from imarium.formats.registers import PcrIndex
 from imarium.formats.templates import template
 from imarium.registers import ForeignExtend, Provider, Register, RegisterReadOnly
-from imarium.rot.bridge_chain import Listing, record_digests
+from imarium.rot.bridge_chain import Listing
 from imarium.rot.bridge_state import TAIL, BridgeState, fingerprint
 
-__all__ = ["NOTE_EVERY", "Bridge", "Notes", "OutOfStep", "PositionLost", "Progress", "frames_of"]
+__all__ = ["NOTE_EVERY", "Bridge", "Notes", "OutOfStep", "PositionLost", "Progress"]
 
 NOTE_EVERY = 64
 """How many records are extended at most between two notes."""
@@ -61,14 +63,8 @@ class Progress:
     begun: bool
 
 
-def frames_of(blocks: Iterable[bytes], layout: ListLayout) -> list[Frame]:
-    """The whole records of a list; what follows the last of them is still being written. Raises MalformedRecord."""
-    framer = RecordFramer(layout)
-    frames: list[Frame] = []
-    for block in blocks:
-        frames += framer.feed(block)
-        framer.check()
-    return frames
+_Steps = Iterator[tuple[Frame, bytes]]
+"""Records that were not looked at yet, each with what it extends."""
 
 
 def _never() -> bool:
@@ -98,33 +94,33 @@ class Bridge:
     def advance(self, listing: Listing, stop: Callable[[], bool] = _never) -> Progress:
         """Extend the records of ``listing`` that were not extended yet, until ``stop`` says so.
 
-        Raises OutOfStep and PositionLost, then nothing more is extended; RegisterError and MissingComponent, then the
-        next look finds out how far this one came; MalformedInput for a damaged note.
+        Raises OutOfStep and PositionLost, then nothing more is extended; RegisterError, MissingComponent and
+        MalformedRecord, then the next look finds out how far this one came; MalformedInput for a damaged note.
         """
         value = self._provider.read(self._register)
-        digests = record_digests(listing.frames, self._algorithm)
         if self._noted is None and not self._anew:
             self._noted = self._notes.load()
         state = self._noted
         begun = state is None or (state.boot_id != self._boot_id and value == state.initial)
+        found = 0
         if begun or state is None:
-            index, found = 0, 0
-            state = self._begin(listing, value)
+            state, steps = self._begin(listing, value), listing.steps(self._algorithm)
         else:
-            noted = self._position(state, listing, digests)
-            found = self._ahead(state, digests[noted:], value)
-            index = noted + found
-            state = replace(state.after(listing.frames[noted:index], value), boot_id=self._boot_id)
+            noted, steps = state.records, self._behind_note(state, listing)
+            state = replace(self._ahead(state, steps, value), boot_id=self._boot_id)
+            found = state.records - noted
         self._note(state)
-        extended = 0
-        while index + extended < len(digests) and not stop():
-            at = index + extended
-            state = self._extend(state, listing.frames[at], digests[at])
+        extended = pending = 0
+        for frame, digest in steps:
+            if pending or stop():
+                pending += 1
+                continue
+            state = self._extend(state, frame, digest)
             extended += 1
             if extended % NOTE_EVERY == 0:
                 self._note(state)
         self._note(state)
-        return Progress(state, extended, found, len(digests) - index - extended, begun)
+        return Progress(state, extended, found, pending, begun)
 
     def _begin(self, listing: Listing, value: bytes) -> BridgeState:
         _check_beginning(listing)
@@ -133,19 +129,27 @@ class Bridge:
         self._anew = False
         return state
 
-    def _position(self, state: BridgeState, listing: Listing, digests: Sequence[bytes]) -> int:
-        """The index in the listing of the first record that the note does not count."""
+    def _behind_note(self, state: BridgeState, listing: Listing) -> _Steps:
+        """What the listing has from the first record on that the note does not count."""
         if state.records == 0:
             _check_beginning(listing)
-        value = state.initial
-        for digest in digests[: state.records]:
+        steps = listing.steps(self._algorithm)
+        value, count = state.initial, 0
+        for _, digest in islice(steps, state.records):
             value = extend(self._algorithm, value, digest)
-        if state.records <= len(digests) and value == state.value:
-            return state.records
-        size = len(state.tail)
-        frames = listing.frames
-        marks = tuple(map(fingerprint, frames)) if size == TAIL else ()
-        found = [end for end in range(size, len(marks) + 1) if marks[end - size : end] == state.tail]
+            count += 1
+        if count == state.records and value == state.value:
+            return steps
+        return islice(listing.steps(self._algorithm), self._place_of(state, listing), None)
+
+    def _place_of(self, state: BridgeState, listing: Listing) -> int:
+        """How many records of a drained listing the note counts: up to the one place where its last ones stand."""
+        last: deque[bytes] = deque(maxlen=TAIL)
+        found: list[int] = []
+        for count, frame in enumerate(listing.frames(), 1):
+            last.append(fingerprint(frame))
+            if count >= TAIL and tuple(last) == state.tail:
+                found.append(count)
         if len(found) != 1:
             raise PositionLost(
                 f"the {state.records} records extended into {self._register.key} are not in the list: it was drained "
@@ -153,16 +157,16 @@ class Bridge:
             )
         return found[0]
 
-    def _ahead(self, state: BridgeState, digests: Sequence[bytes], value: bytes) -> int:
-        """How many records behind the note were extended too: as many as lead to the register's value."""
-        reached = state.value
-        for count, digest in enumerate(digests):
-            if reached == value:
-                return count
-            reached = extend(self._algorithm, reached, digest)
-        if reached == value:
-            return len(digests)
-        raise self._out_of_step(state)
+    def _ahead(self, noted: BridgeState, steps: _Steps, value: bytes) -> BridgeState:
+        """The state behind the records that were extended without a note: as many as lead to the register's value."""
+        state = noted
+        while state.value != value:
+            step = next(steps, None)
+            if step is None:
+                raise self._out_of_step(noted)
+            frame, digest = step
+            state = state.after([frame], extend(self._algorithm, state.value, digest))
+        return state
 
     def _extend(self, state: BridgeState, frame: Frame, digest: bytes) -> BridgeState:
         expected = extend(self._algorithm, state.value, digest)
@@ -194,9 +198,10 @@ class Bridge:
 
 def _check_beginning(listing: Listing) -> None:
     """Raise PositionLost unless the list begins with the log's first record, which is a boot aggregate."""
-    if listing.whole or not listing.frames:
+    first = None if listing.whole else next(listing.frames(), None)
+    if first is None:
         return
-    pcr, digest, name, data = listing.frames[0]
+    pcr, digest, name, data = first
     found = template(name)
     assert found is not None  # noqa: S101 - the framer has looked it up
     try:

@@ -4,12 +4,13 @@ All records go into the one register, whatever register their list names. As in 
 digest is taken over the record's data in the register's algorithm, and a violation extends ones.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from imarium import durable
 from imarium.chain import extend, violation_digest
 from imarium.formats.fields import hash_input
-from imarium.formats.records import Frame, ListLayout
+from imarium.formats.records import Frame, ListLayout, RecordFramer
 from imarium.formats.templates import template
 from imarium.hashes import HashAlgorithm
 
@@ -20,15 +21,36 @@ _LEGACY = b"ima"
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A measurement list as it was at one moment.
+    """A measurement list as it was at one moment: its bytes, read from the beginning as often as they are asked for.
 
     ``whole`` says that it is known to begin with the log's first record; otherwise records may have been deleted from
     its beginning.
     """
 
     layout: ListLayout
-    frames: Sequence[Frame]
+    blocks: Callable[[], Iterable[bytes]]
     whole: bool = False
+
+    def batches(self) -> Iterator[list[Frame]]:
+        """The whole records, some at a time; what follows the last of them is still being written.
+
+        Raises MalformedRecord behind the records before a broken one, and what ``blocks`` raises.
+        """
+        framer = RecordFramer(self.layout)
+        for block in self.blocks():
+            for start in range(0, len(block), durable.BLOCK):
+                yield framer.feed(block[start : start + durable.BLOCK])
+                framer.check()
+
+    def frames(self) -> Iterator[Frame]:
+        """The same, one by one."""
+        for batch in self.batches():
+            yield from batch
+
+    def steps(self, algorithm: HashAlgorithm) -> Iterator[tuple[Frame, bytes]]:
+        """The same, each with what it extends in ``algorithm``. Raises MissingComponent if it cannot be computed."""
+        for batch in self.batches():
+            yield from zip(batch, record_digests(batch, algorithm), strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,18 @@ space extend them yet: the registers are read from the token, and an extend is r
 registers (tsm-mr) is named that has them.
 """
 
-import hashlib
-import os
 import secrets
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from imarium import durable
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, RemIndex, parse_cca_token, slot_of_rem
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
 from imarium.registers import Access, Provider, Register, RegisterReadOnly
+from imarium.registers.provider import identity_of
 from imarium.rot.options import split_options
 from imarium.rot.protocol import NativeQuote, RootOfTrust, Values
 from imarium.rot.register_root import RegisterRoot
@@ -40,8 +40,7 @@ class TokenRegisters:
         self._request: Callable[[bytes], bytes] = partial(_reported, reports)
         if device is not None:
             self._request = partial(request_token, device=device)
-        place = os.fsencode((device or reports).absolute())
-        self.identity = f"realm-{hashlib.sha256(place).hexdigest()[:16]}"
+        self.identity = identity_of("realm", device or reports)
 
     def token(self, challenge: bytes) -> tuple[bytes, RealmClaims]:
         """A token over the challenge, and what it claims. Raises DeviceError for one over another challenge."""
@@ -146,7 +145,7 @@ class VirtCcaRoot(CcaRoot):
         try:
             super().init()
         except MissingComponent as error:
-            if DEVICE.exists() or not self._by_report:
+            if durable.is_there(DEVICE) or not self._by_report:
                 raise
             raise MissingComponent(f"{error}; or load the tmm_tsi driver of VirtCCA, for {DEVICE}") from error
 
@@ -167,8 +166,8 @@ def virtcca_root(argument: str) -> RootOfTrust:
 def _root(driver: type[CcaRoot], argument: str, more: Collection[str] = ()) -> CcaRoot:
     device, options = split_options(driver.name, argument, ("register", "reports", *more))
     token = Path(options["token"]) if "token" in options else None
-    if token is None and "token" in more and "reports" not in options and not DIRECTORY.exists() and DEVICE.exists():
-        token = DEVICE
+    if token is None and "token" in more and "reports" not in options:
+        token = DEVICE if durable.is_there(DEVICE) and not durable.is_there(DIRECTORY) else None
     return driver(
         measurements(device) if device else None,
         options.get("register", "rem0"),

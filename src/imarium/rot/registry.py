@@ -27,7 +27,7 @@ _FAULTS = (
     *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError),
     *(LookupError, ArithmeticError, AssertionError, RuntimeError, OSError),
 )
-"""What a module of somebody else's may raise as it is loaded: one that is broken must not take the others with it."""
+"""What a driver of somebody else's may raise: one that is broken must not take the others with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,19 @@ def drivers() -> tuple[Driver, ...]:
 
 
 def open_root(name: str, among: Sequence[Driver] | None = None) -> RootOfTrust:
-    """The root of trust of this name, open. Raises UsageError for an unknown one, and what its driver raises."""
+    """The root of trust of this name, open. Raises UsageError for an unknown one, and what its driver raises.
+
+    What a third party's driver raises against the rules is MissingComponent.
+    """
     driver, argument = _find(name, drivers() if among is None else among)
-    root = driver.make(argument)
+    if driver in BUILTIN:
+        return _opened(driver, argument)
     try:
-        root.init()
-    except ImariumError:
-        root.close()
-        raise
-    return root
+        return _opened(driver, argument)
+    except _FAULTS as error:
+        raise MissingComponent(
+            f"the driver {driver.name} broke: {type(error).__name__}: {error}; mend its package"
+        ) from error
 
 
 def default_root(tcti: str | None = None) -> RootOfTrust:
@@ -135,6 +139,16 @@ def choose_root(name: str | None = None, among: Sequence[Driver] | None = None) 
     return Choice(None, why, tuple(refused))
 
 
+def _opened(driver: Driver, argument: str) -> RootOfTrust:
+    root = driver.make(argument)
+    try:
+        root.init()
+    except ImariumError:
+        root.close()
+        raise
+    return root
+
+
 def _open_to_anchor(name: str, among: Sequence[Driver]) -> RootOfTrust:
     """As :func:`open_root`. Raises RefusedOperation for one that cannot extend its default register."""
     root = open_root(name, among)
@@ -150,6 +164,8 @@ def _open_to_anchor(name: str, among: Sequence[Driver]) -> RootOfTrust:
 
 def _find(name: str, among: Sequence[Driver]) -> tuple[Driver, str]:
     wanted, _, argument = name.partition(":")
+    if "\0" in argument:
+        raise UsageError(f"the name of a root of trust {wanted!r} has a NUL in it; leave it out")
     for driver in among:
         if driver.name == wanted:
             return driver, argument

@@ -7,6 +7,7 @@ Each file is one command to the TPM: the values need not be of one moment.
 from collections.abc import Collection
 from pathlib import Path
 
+from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tpm.selection import MAX_PCRS
@@ -29,12 +30,12 @@ def read_sysfs(
     values: dict[HashAlgorithm, dict[PcrIndex, bytes]] = {}
     for bank in ALGORITHMS:
         directory = root / f"pcr-{bank.name}"
-        if not bank.tcg_id or not directory.is_dir():
+        if not bank.tcg_id or not durable.is_there(directory):
             continue
         values[bank] = {
             PcrIndex(index): _read(directory / str(index), bank)
             for index in wanted
-            if registers is not None or (directory / str(index)).exists()
+            if registers is not None or durable.is_there(directory / str(index))
         }
     if not values:
         raise MissingComponent(f"the kernel shows no PCRs in {root}: there is no TPM 2.0, or Linux is older than 5.12")

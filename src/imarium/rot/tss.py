@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NewType
 
+from imarium import durable
 from imarium.errors import DeviceError, MissingComponent, UsageError
 
 __all__ = ["Handle", "Tss", "default_tcti"]
@@ -66,7 +67,7 @@ def default_tcti() -> str:
     Raises MissingComponent where there is no TPM device.
     """
     for device in _DEVICES:
-        if device.exists():
+        if durable.is_there(device):
             return f"device:{device}"
     raise MissingComponent("no TPM: there is no /dev/tpmrm0; name one, such as swtpm:host=127.0.0.1,port=2321")
 
@@ -280,7 +281,7 @@ class Tss:
 
 def _check_device(device: Path) -> None:
     """The TSS says "IO failure" for each of these."""
-    if not device.exists():
+    if not durable.is_there(device):
         raise MissingComponent(f"no TPM: there is no {device}; enable it in the firmware and load its kernel module")
     if not os.access(device, os.R_OK | os.W_OK):
         raise MissingComponent(f"no permission for {device}: run as root or as a member of its group")

@@ -10,19 +10,19 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 from imarium.cli.trust.cca import CcaOptions
-from imarium.cli.trust.common import Common, moment, read_certificate, read_tpm_key
+from imarium.cli.trust.every_kind import EveryKind, moment, read_certificate, read_tpm_key
 from imarium.cli.trust.snp import SnpOptions
 from imarium.cli.trust.software import SoftwareOptions
 from imarium.cli.trust.tdx import TdxOptions
 from imarium.cli.trust.tpm import TpmOptions
 from imarium.errors import UsageError
-from imarium.verifier import SnpTrust, TpmTrust, Trust
+from imarium.verifier import SnpTrust, SoftwareTrust, TpmTrust, Trust
 
 __all__ = ["moment", "read_certificate", "read_tpm_key", "takes_trust"]
 
 
 class _Options(Protocol):
-    def trusted(self, common: Common) -> Collection[Trust]: ...
+    def trusted(self, every: EveryKind) -> Collection[Trust]: ...
 
 
 _KINDS: tuple[Callable[..., _Options], ...] = (TpmOptions, TdxOptions, CcaOptions, SnpOptions, SoftwareOptions)
@@ -33,9 +33,9 @@ def takes_trust(command: Callable[..., int]) -> Callable[..., int]:
     """The command with the options of every kind in place of its parameter ``trust``, which gets what they name."""
 
     def with_options(**given: Any) -> int:  # noqa: ANN401 - what Typer makes of the options
-        common = _taken(Common, given)
+        every = _taken(EveryKind, given)
         kinds = [_taken(kind, given) for kind in _KINDS]
-        return command(**given, trust=_trusted(common, kinds))
+        return command(**given, trust=_trusted(every, kinds))
 
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
@@ -45,8 +45,8 @@ def takes_trust(command: Callable[..., int]) -> Callable[..., int]:
     return with_options
 
 
-def _trusted(common: Common, kinds: Collection[_Options]) -> list[Trust]:
-    trust = [each for kind in kinds for each in kind.trusted(common)]
+def _trusted(every: EveryKind, kinds: Collection[_Options]) -> list[Trust]:
+    trust = [each for kind in kinds for each in kind.trusted(every)]
     if any(isinstance(each, SnpTrust) for each in trust):  # else leaving out the report would do
         trust = [each for each in trust if not isinstance(each, TpmTrust)]
     if not trust:
@@ -54,14 +54,26 @@ def _trusted(common: Common, kinds: Collection[_Options]) -> list[Trust]:
             "name the attestation key you trust with --ak; the machine has it as ak.pub. For another root of trust "
             "than a TPM see --help"
         )
+    _check_anchoring(every, trust)
     return trust
+
+
+def _check_anchoring(every: EveryKind, trust: Collection[Trust]) -> None:
+    """Raise UsageError for what is said of a list's registers where nothing is trusted that it could be about."""
+    elsewhere = [each for each in trust if not isinstance(each, TpmTrust | SnpTrust)]
+    if not elsewhere and (every.column or every.initial or every.bridged):
+        raise UsageError(
+            "--column, --initial and --bridged are not about a TPM; leave them out, or name a TDX or CCA anchor"
+        )
+    if every.initial and all(isinstance(each, SoftwareTrust) for each in elsewhere):
+        raise UsageError("the registers of a software root start at zero; leave out --initial")
 
 
 def _options() -> list[inspect.Parameter]:
     keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return [
         inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
-        for kind in (Common, *_KINDS)
+        for kind in (EveryKind, *_KINDS)
         for field in fields(kind)  # type: ignore[arg-type]
     ]
 

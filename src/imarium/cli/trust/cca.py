@@ -8,7 +8,7 @@ import typer
 
 from imarium.cli.documents import read_bytes
 from imarium.cli.options import hex_bytes
-from imarium.cli.trust.common import Common, ListAnchoring, moment, read_certificate
+from imarium.cli.trust.every_kind import EveryKind, ListAnchoring, moment, read_certificate
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.cca import PCR_COLUMN_MAP, VIRTCCA_MAP, RemIndex, RemMap, SlotIndex, rem_of_slot
 from imarium.verifier import CcaTrust, VirtccaTrust
@@ -67,27 +67,28 @@ class CcaOptions:
         ),
     ] = None
 
-    def trusted(self, common: Common) -> tuple[CcaTrust, ...]:
+    def trusted(self, every: EveryKind) -> tuple[CcaTrust, ...]:
         """What is trusted of these kinds. Raises UsageError, MalformedInput and MissingComponent."""
         if self.virtcca_realm_key is not None and (self.virtcca_platform_key or self.virtcca_certificate):
             raise UsageError("give the key of a VirtCCA platform or that of an old VM, not both")
         rims = frozenset(hex_bytes("--cca-rim", text) for text in self.cca_rim or ())
         found: list[CcaTrust] = []
-        platform = self._anchor("cca", self.cca_platform_key, self.cca_certificate, common)
+        platform = self._anchor("cca", self.cca_platform_key, self.cca_certificate, every)
         if platform is not None:
-            found.append(CcaTrust(platform, measurements=rims, **_anchoring(common.anchoring, PCR_COLUMN_MAP)))
-        vm = self._anchor("virtcca", self.virtcca_platform_key, self.virtcca_certificate, common)
+            found.append(CcaTrust(platform, measurements=rims, **_anchoring(every.anchoring, PCR_COLUMN_MAP)))
+        vm = self._anchor("virtcca", self.virtcca_platform_key, self.virtcca_certificate, every)
         anchor = vm if self.virtcca_realm_key is None else _key(self.virtcca_realm_key)
         if anchor is not None:
             policy = CcaPolicy(realm_alone=vm is None)
-            found.append(VirtccaTrust(anchor, policy, measurements=rims, **_anchoring(common.anchoring, VIRTCCA_MAP)))
-        if not found and (self.cca_root is not None or self.cca_issuer):
+            found.append(VirtccaTrust(anchor, policy, measurements=rims, **_anchoring(every.anchoring, VIRTCCA_MAP)))
+        certified = self.cca_certificate is not None or self.virtcca_certificate is not None
+        if not certified and (self.cca_root is not None or self.cca_issuer):
             raise UsageError("--cca-root and --cca-issuer go with --cca-certificate or --virtcca-certificate")
         if not found and rims:
             raise UsageError("--cca-rim goes with the key or the certificate of a CCA or VirtCCA platform")
         return tuple(found)
 
-    def _anchor(self, kind: str, key: Path | None, certificate: Path | None, common: Common) -> CcaAnchor | None:
+    def _anchor(self, kind: str, key: Path | None, certificate: Path | None, every: EveryKind) -> CcaAnchor | None:
         if certificate is None:
             return None if key is None else _key(key)
         if key is not None:
@@ -95,7 +96,7 @@ class CcaOptions:
         if self.cca_root is None:
             raise UsageError(f"--{kind}-certificate needs --cca-root, the certificate that you trust above it")
         between = tuple(map(read_certificate, self.cca_issuer or ()))
-        return CertifiedKey(read_certificate(certificate), between, read_certificate(self.cca_root), moment(common.at))
+        return CertifiedKey(read_certificate(certificate), between, read_certificate(self.cca_root), moment(every.at))
 
 
 def _key(path: Path) -> VerificationKey:

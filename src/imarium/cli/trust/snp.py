@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imarium.cli.options import hex_bytes
-from imarium.cli.trust.common import Common, moment, read_certificate, read_tpm_key
+from imarium.cli.trust.every_kind import EveryKind, moment, read_certificate, read_tpm_key
 from imarium.errors import UsageError
 from imarium.formats.snp import ECC_P256_EK_SIZE, RSA_2048_EK_SIZE, TcbVersion
 from imarium.verifier import SnpTrust
@@ -70,20 +70,20 @@ class SnpOptions:
         typer.Option("--snp-vmpl", metavar="N", min=0, max=3, help="SNP: the SVSM's privilege level [default: 0]."),
     ] = None
 
-    def trusted(self, common: Common) -> tuple[SnpTrust, ...]:
+    def trusted(self, every: EveryKind) -> tuple[SnpTrust, ...]:
         """What is trusted of this kind. Raises UsageError, MalformedInput and MissingComponent."""
         if self.snp_root is None:
             if any(getattr(self, field.name) is not None for field in fields(self)):
                 raise UsageError("the options of SNP need --snp-root, the certificate that you trust")
             return ()
-        if common.trusted_ak is None:
+        if every.trusted_ak is None:
             raise UsageError("an SNP guest quotes with its vTPM: give --ak, its attestation key, beside --snp-root")
         if not self.snp_measurement:
             raise UsageError("name the launch measurements you know with --snp-measurement: nothing passes without one")
         trust = SnpTrust(
-            ak=common.trusted_ak,
+            ak=every.trusted_ak,
             root=read_certificate(self.snp_root),
-            at=moment(common.at),
+            at=moment(every.at),
             policy=SnpPolicy(
                 measurements=frozenset(map(_measurement, self.snp_measurement)),
                 vmpl=self.snp_vmpl or 0,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imarium.cli.documents import read_bytes
-from imarium.cli.trust.common import Common
+from imarium.cli.trust.every_kind import EveryKind
 from imarium.verifier import SoftwareTrust
 
 __all__ = ["SoftwareOptions"]
@@ -24,10 +24,10 @@ class SoftwareOptions:
         ),
     ] = None
 
-    def trusted(self, common: Common) -> tuple[SoftwareTrust, ...]:
+    def trusted(self, every: EveryKind) -> tuple[SoftwareTrust, ...]:
         """What is accepted of this kind. Raises UsageError and MissingComponent."""
         if self.allow_software is None:
             return ()
         key = read_bytes(self.allow_software)
-        names = {column: f"rtmr{register}" for column, register in common.anchoring.every_column().items()}
+        names = {column: f"rtmr{register}" for column, register in every.anchoring.every_column().items()}
         return (SoftwareTrust(key, names) if names else SoftwareTrust(key),)

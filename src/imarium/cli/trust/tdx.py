@@ -8,7 +8,7 @@ import typer
 
 from imarium.cli.documents import read_text
 from imarium.cli.options import hex_bytes
-from imarium.cli.trust.common import Common, read_certificate
+from imarium.cli.trust.every_kind import EveryKind, read_certificate
 from imarium.errors import UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tdx import IMA_RTMR, RtmrIndex
@@ -40,17 +40,17 @@ class TdxOptions:
         ),
     ] = None
 
-    def trusted(self, common: Common) -> tuple[TdxTrust, ...]:
+    def trusted(self, every: EveryKind) -> tuple[TdxTrust, ...]:
         """What is trusted of this kind. Raises UsageError, MalformedInput and MissingComponent."""
         if self.tdx_collateral is None:
             if self.tdx_root is not None or self.tdx_accept or self.tdx_mrtd:
                 raise UsageError("--tdx-root, --tdx-accept and --tdx-mrtd go with --tdx-collateral")
             return ()
-        anchoring = common.anchoring
+        anchoring = every.anchoring
         columns = {column: RtmrIndex(register) for column, register in anchoring.every_column().items()}
         trust = TdxTrust(
             collateral=read_text(self.tdx_collateral),
-            now=common.now,
+            now=every.now,
             root_ca=None if self.tdx_root is None else read_certificate(self.tdx_root),
             accepted=frozenset(self.tdx_accept or ()) or UP_TO_DATE,
             columns=columns or {PcrIndex(IMA_RTMR): IMA_RTMR},

@@ -1,8 +1,8 @@
-"""What is trusted of a TPM: the attestation key of the common options."""
+"""What is trusted of a TPM: the attestation key of the options that every kind has."""
 
 from dataclasses import dataclass
 
-from imarium.cli.trust.common import Common
+from imarium.cli.trust.every_kind import EveryKind
 from imarium.verifier import TpmTrust
 
 __all__ = ["TpmOptions"]
@@ -12,6 +12,6 @@ __all__ = ["TpmOptions"]
 class TpmOptions:
     """A TPM has no option of its own."""
 
-    def trusted(self, common: Common) -> tuple[TpmTrust, ...]:
+    def trusted(self, every: EveryKind) -> tuple[TpmTrust, ...]:
         """What is trusted of this kind. Raises MalformedInput and MissingComponent."""
-        return () if common.trusted_ak is None else (TpmTrust(common.trusted_ak),)
+        return () if every.trusted_ak is None else (TpmTrust(every.trusted_ak),)

@@ -1,4 +1,4 @@
-"""Roots of trust for tests of the engine, in memory."""
+"""A root of trust in memory that fails when it is told to."""
 
 from collections.abc import Mapping
 

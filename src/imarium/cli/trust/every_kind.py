@@ -17,14 +17,14 @@ from imarium.errors import MalformedInput, UsageError
 from imarium.formats.registers import LIST_PCRS, PcrIndex
 from imarium.formats.tpm import Public, parse_public, parse_public_area
 
-__all__ = ["Common", "ListAnchoring", "moment", "read_certificate", "read_tpm_key"]
+__all__ = ["EveryKind", "ListAnchoring", "moment", "read_certificate", "read_tpm_key"]
 
 _EVERY = "all"
 _PEM = b"-----BEGIN"
 
 
 @dataclass(frozen=True)
-class Common:
+class EveryKind:
     """The options that are not of one kind alone."""
 
     ak: Annotated[
