@@ -85,8 +85,10 @@ def decide(
 
     ``values`` were read before the end of ``kernel``. ``reset`` says whether the registers were reset since the log was
     written, None if that is not known; what they hold goes before it. The log is taken up where its journal ends; with
-    ``recheck``, and when no register is reached so for the first time, it is replayed from its first byte. Raises
-    MalformedRecord for a kernel list that cannot be read, and MalformedInput for a log that is not what its journal says.
+    ``recheck``, and when no register is reached so for the first time, it is replayed from its first byte.
+
+    Raises MalformedRecord for a kernel list that cannot be read, and MalformedInput for a log that is not what its
+    journal says.
     """
     found = _continues(log, kernel, values, _Life(boot_id, reset), recheck) if log else None
     if found is not None and found.verdict != "refused":
