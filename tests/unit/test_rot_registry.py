@@ -36,6 +36,7 @@ from imarium.rot.registry import BUILTIN
 from imarium.rot.software import SoftwareRoot
 from imarium.rot.tdx import TdxRoot
 from imarium.rot.tpm_root import _pcr
+from imarium.rot.tsi import request_token
 
 AGILE = [Register("r0", bank.size, bank, Access.RTMR | Access.W) for bank in (SHA256, SHA384)]
 
@@ -273,6 +274,12 @@ def test_every_name_of_a_place_is_the_same_root(way: str, tmp_path: Path) -> Non
         assert first.quote(b"nonce").beside["key"] == second.quote(b"nonce").beside["key"]
     assert identity_of("tsm", tmp_path / "directory") == identity_of("tsm", tmp_path)
     assert identity_of("tpm", "device:/dev/tpm0") != identity_of("tpm", "device:/dev/tpmrm0")
+
+
+def test_a_driver_that_does_not_know_the_request_is_to_be_updated() -> None:
+    """As those of before, which gave a token to read(2) alone."""
+    with pytest.raises(DeviceError, match="does not know this request; update it"):
+        request_token(bytes(64), Path("/dev/null"))
 
 
 def test_software_quotes_refuse_what_does_not_fit(tmp_path: Path) -> None:
