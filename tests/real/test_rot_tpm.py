@@ -25,7 +25,7 @@ from imarium.rot.tpm_root import tpm_root
 BANKS = (SHA1, SHA256, SHA384, SHA512)
 
 
-def gone(pid: int, seconds: float = 10) -> bool:
+def gone(pid: int, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

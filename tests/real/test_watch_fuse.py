@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.real.watching import Recorder, python
+from tests.real.watching import Recorder, patient, python
 
-from imarium.engine import WatchOptions
 from imarium.fuse import unmount
 
 SERVER = """
@@ -43,21 +42,19 @@ def failing(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "failing"
     place.mkdir()
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(place)])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not place.is_mount():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     yield place
     unmount(place)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 READER = """
-import os, sys, time
-begun = time.monotonic()
+import os, sys
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
-print(time.monotonic() - begun)
 try:
     os.close(descriptor)
 except OSError as error:
@@ -68,10 +65,9 @@ except OSError as error:
 def test_a_file_that_fails_to_close_keeps_nobody(failing: Path) -> None:
     recorder = Recorder()
     paths = [failing / f"file{number}" for number in range(6)]
-    with recorder.watch(failing, WatchOptions(deadline=10, waiting=2, workers=1)):
+    with recorder.watch(failing, patient(waiting=2, workers=1)):
         for path in paths:
-            took, error = python(READER, path).communicate(timeout=20)[0].splitlines()
-            assert float(took) < 5
+            error, _ = python(READER, path).communicate(timeout=60)
             assert int(error) == errno.EIO
     assert recorder.problems == []
     assert [event.name for event in recorder.events] == list(map(os.fsencode, paths))
