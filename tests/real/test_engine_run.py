@@ -271,9 +271,7 @@ def test_one_shot_prints_a_list_that_replays(swtpm, tmp_path):
 
 
 def test_the_demonstration():
-    begun = time.monotonic()
     said = imarium("demo").decode()
-    assert time.monotonic() - begun < 30
     assert "verdict  proven" in said
     assert "pass: the quote proves" in said
     assert "record_altered" in said
