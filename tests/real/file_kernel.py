@@ -1,7 +1,8 @@
 """A kernel whose lists are files, for tests with several processes; and what some of these processes do.
 
     file_kernel.py mount KERNEL STORE DIR    serve the whole list at DIR
-    file_kernel.py watch FILE STOP           read FILE again and again until STOP is there, then say what was seen
+    file_kernel.py watch FILE STOP           read FILE again and again until STOP is there, then say what was seen;
+                                             a line says that it has begun
 
 Lists are directories with a file for each batch of records, which appears whole. Locking is the kernel's: any number of
 readers or one writer.
@@ -27,7 +28,7 @@ from imarium.securityfs import ListBusy
 __all__ = ["BOOT", "FileKernel", "seen_names"]
 
 BOOT = "file-kernel"
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 class FileKernel:
@@ -126,6 +127,8 @@ def watch(file: Path, stop: Path) -> None:
         )
         grown += len(data) > len(before)
         before, reads = data, reads + 1
+        if reads == 1:
+            print("reading", flush=True)
         if last:
             print(json.dumps({"reads": reads, "grown": grown, "data": before.hex()}))
             return

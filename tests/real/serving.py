@@ -45,12 +45,12 @@ def served(
 class UnixClient(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: Path, timeout: float = 30) -> None:
+    def __init__(self, path: Path, timeout: float = 60) -> None:
         super().__init__("imarium", timeout=timeout)
         self.path = path
 
     def connect(self) -> None:
-        self.sock = plain(self.path, self.timeout or 30)
+        self.sock = plain(self.path, self.timeout or 60)
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """One request; the status and the body."""
@@ -60,7 +60,7 @@ class UnixClient(http.client.HTTPConnection):
         return answer.status, answer.read()
 
 
-def plain(path: Path, timeout: float = 30) -> socket.socket:
+def plain(path: Path, timeout: float = 60) -> socket.socket:
     """A connection to a unix socket."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(timeout)

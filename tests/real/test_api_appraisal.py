@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 from tests.real.measured import MIXED, NONCE, Measured, programs
 from tests.real.serving import UnixClient
 from tests.unit.builders import binary
+from tests.waiting import PATIENCE, until
 
 from imarium.chain import ChainState, replay
 from imarium.formats.records import ListLayout, read_records
@@ -80,18 +80,20 @@ class Machine:
         command = [sys.executable, "-m", "imarium", "keep", *map(str, [*options, *listen])]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             try:
-                client = UnixClient(socket)
-                deadline = time.monotonic() + 20
-                while not socket.exists() or client.ask("GET", "/v1/logs/newest")[0] != 200:
-                    assert time.monotonic() < deadline, "the service does not answer"
-                    assert process.poll() is None, process.stderr and process.stderr.read()
-                    time.sleep(0.05)
-                yield client
+                until(lambda: self._answers(process, socket))
+                yield UnixClient(socket)
             finally:
                 process.terminate()
-                _, errors = process.communicate(timeout=30)
+                _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors, errors
+
+    def _answers(self, process: subprocess.Popen[str], socket: Path) -> bool:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        try:
+            return UnixClient(socket).ask("GET", "/v1/logs/newest")[0] == 200
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # it does not listen yet
 
 
 @pytest.fixture

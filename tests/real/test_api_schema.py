@@ -107,7 +107,7 @@ def test_answers_are_as_described(
     )
     @given(case=operation.as_strategy())
     def run(case: schemathesis.Case) -> None:
-        response = case.call(session=session, timeout=20, verify=session.verify)
+        response = case.call(session=session, timeout=60, verify=session.verify)
         statuses.add(response.status_code)
         case.validate_response(response)
 
@@ -125,5 +125,5 @@ def test_the_description_is_served_as_it_is(
     schema: tuple[schemathesis.BaseSchema, requests.Session],
 ) -> None:
     described, session = schema
-    answer = session.get(f"{described.config.base_url}/v1/openapi.json", timeout=20)
+    answer = session.get(f"{described.config.base_url}/v1/openapi.json", timeout=60)
     assert answer.json() == described.raw_schema

@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tests.real.running_engine import Running, start_engine
 from tests.real.storage_tape import Tape
+from tests.waiting import PATIENCE, until
 
 from imarium.custody import Keeper, KeepResult, Method, Store
 from imarium.engine import ask
@@ -115,8 +118,24 @@ def test_what_is_staged_by_others_and_who_reads_on(host: Host) -> None:
     assert host.names((host.store / "logs/0000/list").read_bytes()) == [f"file-{number:04}" for number in range(1, 7)]
 
 
+@dataclass
+class Keeping:
+    """A service, and the events that it has told."""
+
+    process: subprocess.Popen[str]
+    events: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.events.append(json.loads(line)["event"])
+
+    def has_started(self) -> bool:
+        return "started" in self.events
+
+
 @contextmanager
-def services(host: Host, *stores: Path) -> Iterator[list[subprocess.Popen[str]]]:
+def services(host: Host, *stores: Path) -> Iterator[list[Keeping]]:
     """A service for each of these stores, as a user starts it, all on the engine's list; ended with SIGTERM."""
     with ExitStack() as stack:
         started = []
@@ -124,21 +143,18 @@ def services(host: Host, *stores: Path) -> Iterator[list[subprocess.Popen[str]]]
             command = [sys.executable, "-m", "imarium", "keep", "--json", "--interval", "1", "--at-records", "3"]
             command += ["--source", str(host.engine.root), "--store", str(store), "--wait", "20"]
             process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-            stack.callback(process.wait, 60)
+            running = Keeping(process)
+            listener = Thread(target=running.listen)
+            listener.start()
+            stack.callback(listener.join)
+            stack.callback(process.wait, PATIENCE)
             stack.callback(process.kill)
-            assert process.stderr is not None
-            while json.loads(process.stderr.readline())["event"] != "started":
-                pass
-            started.append(process)
+            started.append(running)
+            until(running.has_started)
         yield started
-
-
-def told(process: subprocess.Popen[str]) -> list[str]:
-    """End a service; the events it told."""
-    process.send_signal(signal.SIGTERM)
-    _, lines = process.communicate(timeout=60)
-    assert process.returncode == 0, lines
-    return [json.loads(line)["event"] for line in lines.splitlines()]
+        for running in started:
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(PATIENCE) == 0
 
 
 def kept(store: Path) -> list[bytes]:
@@ -148,11 +164,16 @@ def kept(store: Path) -> list[bytes]:
 
 def test_two_services_with_one_store_lose_and_double_nothing(host: Host) -> None:
     with services(host, host.store, host.store) as both:
-        for _ in range(20):
+        before = [service.events.count("drained") for service in both]
+
+        def happened() -> bool:
             host.measure(3)
             time.sleep(0.1)
-        events = [told(process) for process in both]
-    assert all("drained" in each for each in events)
+            return host.measured > 60 and all(
+                service.events.count("drained") > count for service, count in zip(both, before, strict=True)
+            )
+
+        until(happened)
     assert host.engine.binary.read_bytes() == b""
     (data,) = kept(host.store)
     assert host.names(data) == [f"file-{number:04}" for number in range(1, host.measured + 1)]
@@ -161,14 +182,22 @@ def test_two_services_with_one_store_lose_and_double_nothing(host: Host) -> None
 def test_two_services_with_a_store_each_share_the_list_and_say_what_they_miss(host: Host, tmp_path: Path) -> None:
     """Whoever comes first gets the records. Who sees a gap keeps what it finds, also where the other keeps it too."""
     other = tmp_path / "other"
+
+    def names(store: Path) -> list[str]:
+        return host.names(b"".join(kept(store)))
+
     with services(host, host.store, other) as both:
-        for _ in range(30):
+
+        def happened() -> bool:
             host.measure(3)
             time.sleep(0.1)
-        events = [told(process) for process in both]
-    parts = [host.names(b"".join(kept(store))) for store in (host.store, other)]
+            drained = all("drained" in service.events for service in both)
+            gap = any("gap" in service.events for service in both)
+            return host.measured > 90 and drained and gap and all(map(names, (host.store, other)))
+
+        until(happened)
+    parts = [names(store) for store in (host.store, other)]
     left = host.names(host.engine.binary.read_bytes())
     assert sorted({*parts[0], *parts[1], *left}) == [f"file-{number:04}" for number in range(1, host.measured + 1)]
     assert all(part == sorted(set(part)) for part in parts)
     assert all(parts)
-    assert any("gap" in each for each in events)

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 from tests.unit.custody_kernel import Kernel, records
+from tests.waiting import PATIENCE, until
 
 from imarium.custody import (
     Custody,
@@ -230,13 +230,6 @@ def test_an_error_at_any_call_loses_and_doubles_nothing(
     assert at >= 9
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 TROUBLES = {
     "full": (errno.ENOSPC, "pwrite"),
     "read-only": (errno.EROFS, "write"),
@@ -273,25 +266,25 @@ def test_a_service_says_what_is_wrong_and_goes_on_by_itself(
     monkeypatch.setattr(os, name, failing)
     service.start()
     try:
-        eventually(lambda: status().state == "ok" and status().records == 1)
+        until(lambda: status().state == "ok" and status().records == 1)
         if trouble == "full":
             fill(disk, 0)
         else:
             broken.set()
         kernel.measure(*MANY[:200])
-        eventually(lambda: status().errors.get("missing", 0) >= 3)
+        until(lambda: status().errors.get("missing", 0) >= 3)
         assert status().state == "degraded"
         assert os.strerror(number) in status().reason
         assert kernel.staged_list + kernel.current_list == records(*MANY[:200])
         broken.clear()
         if trouble == "full":
             (disk / "filler").unlink()
-        eventually(lambda: status().state == "ok" and status().freed_records == 201)
+        until(lambda: status().state == "ok" and status().freed_records == 201)
     finally:
         broken.clear()
         with suppress(FileNotFoundError):
             (disk / "filler").unlink()
-        assert service.stop(20.0)
+        assert service.stop(PATIENCE)
     assert (disk / "store/logs/0000/list").read_bytes() == records("boot_aggregate", *MANY[:200])
     assert (kernel.staged_list, kernel.current_list) == (b"", b"")
     assert kinds.count("recovered") == 1

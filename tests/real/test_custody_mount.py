@@ -19,6 +19,7 @@ from tests.real.evmctl import evmctl
 from tests.real.file_kernel import BOOT, FileKernel, seen_names
 from tests.real.running_engine import start_engine
 from tests.unit.custody_kernel import LAYOUT, record, violation
+from tests.waiting import PATIENCE
 
 from imarium.chain import replay
 from imarium.custody import Keeper, Method, Store
@@ -62,7 +63,7 @@ class Mounted:
 
     def close(self) -> None:
         self._serving.send_signal(signal.SIGTERM)
-        status = self._serving.wait(timeout=20)
+        status = self._serving.wait(timeout=PATIENCE)
         assert self._serving.stderr is not None
         said = self._serving.stderr.read()
         self._serving.stderr.close()
@@ -73,12 +74,15 @@ class Mounted:
 def watch(path: Path, stop: Path) -> "subprocess.Popen[str]":
     """A process that reads a list until ``stop`` is there, and fails if it ever sees it otherwise than longer."""
     command = [*PROCESS, "watch", str(path), str(stop)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline() == "reading\n"
+    return watcher
 
 
 def told(watcher: "subprocess.Popen[str]") -> dict[str, Any]:
     """What a process of :func:`watch` saw."""
-    out, err = watcher.communicate(timeout=60)
+    out, err = watcher.communicate(timeout=PATIENCE)
     assert watcher.returncode == 0, err
     return dict(json.loads(out))
 
@@ -150,7 +154,7 @@ def serve_list(source: Path, store: Path, root: Path) -> "subprocess.Popen[str]"
 def end(process: "subprocess.Popen[str]") -> None:
     """End a process by its id; it must have ended well."""
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, "")
 
 
@@ -248,7 +252,7 @@ def test_the_command_mounts_and_says_what_it_shows(tmp_path: Path) -> None:
             assert (root / "ascii_runtime_measurements_sha384").read_bytes().count(b"\n") == 2
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=PATIENCE) == 0
 
 
 def test_a_list_that_cannot_be_read_is_told_before_anything_is_mounted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,10 +30,9 @@ def gone(pid: int, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
             return True
         time.sleep(0.05)
     return False
@@ -167,6 +167,22 @@ def test_a_list_is_anchored_in_a_tpm_and_beside_it_also_when_the_tpm_dies(tmp_pa
     assert lagging.error.name[10:-1].isdigit()
     with pytest.raises(DeviceError):
         tpm.read(["10"])
+
+
+def test_who_listens_is_seen_also_when_it_closes_another_file_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    readlink = os.readlink
+
+    def closed_meanwhile(path: str) -> str:
+        found = readlink(path)
+        if "pipe" in found or "null" in found:
+            raise FileNotFoundError(path)
+        return found
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        monkeypatch.setattr(os, "readlink", closed_meanwhile)
+        assert listeners(f"swtpm:port={listening.getsockname()[1]}") == (os.getpid(),)
 
 
 def test_a_port_that_another_has_taken_is_not_its_own(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 MACHINE = Path(__file__).with_name("systemd_machine.sh")
-SECONDS = 500
+SECONDS = 300
 NAMESPACES = ("--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup", "--kill-child")
 CAP_SYS_ADMIN = 1 << 21
 REPORT = """

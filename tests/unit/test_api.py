@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from tests.unit.builders import ascii_line, binary, ng
 from tests.unit.custody_kernel import Kernel
 from tests.unit.test_index import MADE, filled
+from tests.waiting import PATIENCE
 
 from imarium.chain import ChainState, replay
 from imarium.cli import keep_api
@@ -161,26 +163,54 @@ def test_a_verifier_that_starts_at_a_checkpoint_ends_where_the_log_does(app: Fas
     assert replay([rest], ListLayout(), start=start).state == replay([binary(MADE)], ListLayout()).state
 
 
+class Slow:
+    """Makes each call last until it is let go; ``most`` is how many there were at once."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.running = self.most = 0
+
+    def take(self) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        assert self.go.wait(PATIENCE)
+        time.sleep(0.05)
+        self.running -= 1
+
+
+async def refused_then(
+    http: httpx.AsyncClient, slow: Slow, refused: int, requests: list[httpx.Request]
+) -> list[httpx.Response]:
+    """Sends the requests at once, and lets go of the slow calls when so many were refused; all answers."""
+    tasks = {asyncio.create_task(http.send(request)) for request in requests}
+    done, left = set[asyncio.Task[httpx.Response]](), tasks
+    async with asyncio.timeout(PATIENCE):
+        while len(done) < refused:
+            some, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            done |= some
+    slow.go.set()
+    return await asyncio.gather(*tasks)
+
+
 def test_replays_from_the_beginning_are_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imarium.web.desk._NEAR", 2000)
-    running = most = 0
-    plain = Log.state_at
+    slow, plain = Slow(), Log.state_at
 
-    def slow(self: Log, number: int, banks: Any) -> ChainState:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        time.sleep(0.05)
-        running -= 1
+    def state_at(self: Log, number: int, banks: Any) -> ChainState:
+        slow.take()
         return plain(self, number, banks)
 
-    monkeypatch.setattr(Log, "state_at", slow)
+    monkeypatch.setattr(Log, "state_at", state_at)
     app = create_app([Holding("here", Store(log.directory.parents[1]))], limits=Limits(replays=2))
     far = [httpx.Request("GET", f"{BASE}/v1/logs/0/checkpoint?at=4500&bank=sha384") for _ in range(5)]
-    answers = call(app, *far)
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
-    assert most == 1
-    problem(next(answer for answer in answers if answer.status_code == 503), 503, "too_many_replays")
+
+    async def run(http: httpx.AsyncClient) -> None:
+        answers = await refused_then(http, slow, 3, far)
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+        assert slow.most == 1
+        problem(next(answer for answer in answers if answer.status_code == 503), 503, "too_many_replays")
+
+    with_client(app, run)
     near = [httpx.Request("GET", f"{BASE}/v1/logs/0/checkpoint?at=4500") for _ in range(5)]
     assert {answer.status_code for answer in call(app, *near)} == {200}
 
@@ -263,12 +293,23 @@ def test_a_slow_body_is_given_up(log: Log) -> None:
 
 def test_requests_at_once_are_bounded(log: Log) -> None:
     app = create_app([Holding("here", Store(log.directory.parents[1]))], limits=Limits(requests=3))
-    requests = [httpx.Request("GET", f"{BASE}/v1/logs/0/records?from=5000&wait=0.3") for _ in range(5)]
-    answers = call(app, *requests)
-    assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 503, 503]
-    refused = next(answer for answer in answers if answer.status_code == 503)
-    assert "try again" in problem(refused, 503, "too_many_requests")
-    assert refused.headers["retry-after"] == "1"
+
+    async def run(http: httpx.AsyncClient) -> None:
+        left = {asyncio.create_task(http.get("/v1/logs/0/records?from=5000&wait=60")) for _ in range(5)}
+        for _ in range(2):
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+            for task in done:
+                assert "try again" in problem(task.result(), 503, "too_many_requests")
+                assert task.result().headers["retry-after"] == "1"
+            if len(left) == 3:
+                break
+        assert (len(left), (await http.get("/v1/logs/0")).status_code) == (3, 503)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        assert (await http.get("/v1/logs/0")).status_code == 200
+
+    with_client(app, run)
 
 
 def test_nothing_kept_yet(tmp_path: Path) -> None:
@@ -312,10 +353,26 @@ def with_client(app: FastAPI, run: Callable[[httpx.AsyncClient], Coroutine[Any, 
     asyncio.run(both())
 
 
-async def until_waiting(http: httpx.AsyncClient, count: int) -> None:
-    async with asyncio.timeout(10):
-        while (await http.get("/v1/status")).json()["waiting"] < count:
+async def until(happened: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await happened():
             await asyncio.sleep(0.01)
+
+
+async def until_waiting(http: httpx.AsyncClient, count: int) -> None:
+    async def happened() -> bool:
+        return bool((await http.get("/v1/status")).json()["waiting"] >= count)
+
+    await until(happened)
+
+
+async def until_nothing_is_held(desk: Desk) -> None:
+    """The thread that made something lets go of it a moment after its answer."""
+
+    async def happened() -> bool:
+        return desk.held == 0
+
+    await until(happened)
 
 
 def test_what_comes_next_is_waited_for(tmp_path: Path) -> None:
@@ -323,9 +380,9 @@ def test_what_comes_next_is_waited_for(tmp_path: Path) -> None:
     app = create_app([Holding("here", Store(tmp_path / "store"))])
 
     async def run(http: httpx.AsyncClient) -> None:
-        at_end = [asyncio.create_task(http.get("/v1/logs/newest/records?from=10&wait=20")) for _ in range(20)]
+        at_end = [asyncio.create_task(http.get("/v1/logs/newest/records?from=10&wait=60")) for _ in range(20)]
         tag = (await http.get("/v1/logs/newest/records?from=5")).headers["etag"]
-        behind = asyncio.create_task(http.get("/v1/logs/newest/records?from=5&wait=20", headers={"if-none-match": tag}))
+        behind = asyncio.create_task(http.get("/v1/logs/newest/records?from=5&wait=60", headers={"if-none-match": tag}))
         await until_waiting(http, 21)
         more = await asyncio.to_thread(grow, log, 3)
         for task in at_end:
@@ -358,14 +415,13 @@ def test_a_new_log_ends_the_wait_on_the_old(tmp_path: Path) -> None:
     app = create_app([Holding("here", store)])
 
     async def run(http: httpx.AsyncClient) -> None:
-        waiting = asyncio.create_task(http.get("/v1/logs/0/records?from=10&wait=20"))
+        waiting = asyncio.create_task(http.get("/v1/logs/0/records?from=10&wait=60"))
         await until_waiting(http, 1)
         await asyncio.to_thread(store.begin, LogMeta("little", "now", "next", "reset", "another life"))
         answer = await waiting
         assert (answer.content, answer.headers["imarium-closed"]) == (b"", "true")
-        begun = asyncio.get_running_loop().time()
-        await http.get("/v1/logs/0/records?from=10&wait=20")
-        assert asyncio.get_running_loop().time() - begun < 5
+        async with asyncio.timeout(50):
+            await http.get("/v1/logs/0/records?from=10&wait=60")
 
     with_client(app, run)
     assert log.records == 10
@@ -376,9 +432,9 @@ def test_waiters_are_bounded_and_forgotten_when_they_go(tmp_path: Path) -> None:
     app = create_app([Holding("here", Store(tmp_path / "store"))], limits=Limits(waiters=2))
 
     async def run(http: httpx.AsyncClient) -> None:
-        waiting = [asyncio.create_task(http.get("/v1/logs/newest/records?from=10&wait=20")) for _ in range(2)]
+        waiting = [asyncio.create_task(http.get("/v1/logs/newest/records?from=10&wait=60")) for _ in range(2)]
         await until_waiting(http, 2)
-        problem(await http.get("/v1/logs/newest/records?from=10&wait=20"), 503, "too_many_waiters")
+        problem(await http.get("/v1/logs/newest/records?from=10&wait=60"), 503, "too_many_waiters")
         assert (await http.get("/v1/logs/newest/records?from=10")).status_code == 200
         for task in waiting:
             task.cancel()
@@ -444,37 +500,71 @@ def test_more_pending_records_than_are_held_in_memory_are_refused_until_they_are
     assert get(app, path).headers["imarium-kept"] == "3"
 
 
-def test_pending_records_that_are_being_sent_are_bounded_together(tmp_path: Path) -> None:
+def followed(place: Path) -> tuple[Kernel, Holding]:
+    """A kernel whose first record is kept, and which has another."""
     kernel = Kernel()
     kernel.boot()
-    source = SourceConfig("here", kernel, tmp_path / "store", "boot", registers=kernel.registers)
+    source = SourceConfig("here", kernel, place, "boot", registers=kernel.registers)
     source.keeper().once()
-    holding = keep_api._holding(ApiConfig(), source, None)
     kernel.measure("/bin/a")
+    return kernel, keep_api._holding(ApiConfig(), source, None)
+
+
+def test_what_is_being_sent_is_bounded_together(tmp_path: Path) -> None:
+    kernel, holding = followed(tmp_path / "store")
     limit = len(kernel.current_list)
 
     async def run() -> None:
-        desk = Desk(holding, Limits(pending=limit))
+        desk = Desk(replace(holding, quote=lambda _nonce, _first, _view: bytes(limit + 1)), Limits(held=limit))
         standing = await desk.log(None)
         sent = [await desk.source(standing, pending=True)]
         kernel.measure("/bin/b")
         sent.append(await desk.source(standing, pending=True))
         assert [source.records for source in sent] == [2, 3]
-        with pytest.raises(Problem, match="answers under way hold") as caught:
-            await desk.source(standing, pending=True)
-        assert (caught.value.status, caught.value.code) == (503, "too_much_pending")
+        await refused_for_want_of_room(desk)
         assert (await desk.source(standing, pending=False)).records == 1
         sent.clear()
-        async with asyncio.timeout(30):  # the thread that read them lets go of them a moment after its answer
-            while desk.held:
-                await asyncio.sleep(0.01)
+        await until_nothing_is_held(desk)
+        made = await desk.quote(b"", 0)
+        assert desk.held == len(made.data)
+        await refused_for_want_of_room(desk)
+        pieces = made.pieces(lambda: 10)
+        del made
+        assert len(next(pieces)) == 10
+        await refused_for_want_of_room(desk)
+        assert sum(map(len, pieces)) == limit + 1 - 10
+        await until_nothing_is_held(desk)
         assert (await desk.source(standing, pending=True)).records == 3
+        await until_nothing_is_held(desk)
+
+    async def refused_for_want_of_room(desk: Desk) -> None:
+        with pytest.raises(Problem, match="answers under way hold") as caught:
+            await desk.source(await desk.log(None), pending=True)
+        assert (caught.value.status, caught.value.code) == (503, "too_much_pending")
+        with pytest.raises(Problem, match="answers under way hold") as caught:
+            await desk.quote(b"", 0)
+        assert (caught.value.status, caught.value.code) == (503, "too_much_evidence")
 
     asyncio.run(run())
 
 
+def test_who_waits_holds_none_of_the_kernels_records(tmp_path: Path) -> None:
+    _, holding = followed(tmp_path / "store")
+    app = create_app([holding])
+
+    async def run(http: httpx.AsyncClient) -> None:
+        waiting = asyncio.create_task(http.get("/v1/logs/newest/records?from=2&pending=true&wait=50"))
+        await until_waiting(http, 1)
+        await until_nothing_is_held(app.state.desks["here"])
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    with_client(app, run)
+
+
 def test_those_who_ask_for_pending_records_all_the_time_hold_up_no_drain(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", create=True, patience=3.0)
+    store = Store(tmp_path / "store", create=True, patience=PATIENCE)
     kernel = Kernel()
     kernel.boot()
     Keeper(store, kernel, boot_id="boot", registers=kernel.registers).once()
@@ -558,27 +648,28 @@ def test_a_drain_that_fails_says_why(log: Log, error: Exception, status: int, co
 
 
 def test_quotes_are_made_one_at_a_time_and_their_queue_is_bounded(log: Log) -> None:
-    running = most = 0
+    slow = Slow()
 
     def quote(nonce: bytes, first: int, _view: Callable[[], Whole]) -> bytes:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        time.sleep(0.05)
-        running -= 1
+        slow.take()
         return nonce + bytes([first])
 
     store = Store(log.directory.parents[1])
     app = create_app([Holding("here", store, quote=quote)], limits=Limits(quotes=4))
     request = {"nonce": "0a" * 32, "from": 7}
-    answers = call(app, *(httpx.Request("POST", f"{BASE}/v1/quote", json=request) for _ in range(9)))
-    good = [answer for answer in answers if answer.status_code == 200]
-    assert (len(good), most) == (4, 1)
-    assert {answer.content for answer in good} == {b"\x0a" * 32 + b"\x07"}
-    assert good[0].headers["content-type"] == "application/cbor"
-    for answer in answers:
-        if answer not in good:
-            problem(answer, 503, "too_many_quotes")
+
+    async def run(http: httpx.AsyncClient) -> None:
+        requests = [httpx.Request("POST", f"{BASE}/v1/quote", json=request) for _ in range(9)]
+        answers = await refused_then(http, slow, 5, requests)
+        good = [answer for answer in answers if answer.status_code == 200]
+        assert (len(good), slow.most) == (4, 1)
+        assert {answer.content for answer in good} == {b"\x0a" * 32 + b"\x07"}
+        assert good[0].headers["content-type"] == "application/cbor"
+        for answer in answers:
+            if answer not in good:
+                problem(answer, 503, "too_many_quotes")
+
+    with_client(app, run)
     problem(post(create_app([Holding("here", store)]), "/v1/quote", request), 501, "no_root")
 
 

@@ -9,7 +9,7 @@ from tests.unit.conftest import Run
 from tests.unit.custody_kernel import record, records
 from tests.unit.test_index import filled
 
-from imarium.custody import KILL_VARIABLE, Event, Log, Machine
+from imarium.custody import KILL_VARIABLE, Event, Log, Machine, Store
 from imarium.custody.indexing import write_index
 
 
@@ -179,7 +179,7 @@ def test_status_replays_only_what_was_not_noted_and_says_so(
     assert "noted at record 5,000, and replay of 0 records since" in shown
 
 
-def test_status_shows_what_is_wrong(run: Run, source: Path) -> None:
+def test_status_shows_what_is_wrong(run: Run, source: Path, tmp_path: Path) -> None:
     (source / "binary_runtime_measurements").write_bytes(records("/bin/a"))
     assert run("keep", "--once", "--source", source)[0] == 1
     status = json.loads(run("log", "status", "--json")[1])
@@ -188,3 +188,15 @@ def test_status_shows_what_is_wrong(run: Run, source: Path) -> None:
     assert "begins         nobody knows where: " in shown
     assert "gaps           1\n" in "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
     assert "refused        nothing is deleted from the kernel: " in shown
+    assert "only a restart, which resets the registers, mends that" in " ".join(shown.split())
+    store = Store(tmp_path / "store")
+    log = store.log()
+    log.note(Event.COUNTED, "boot", base=log.base, missing=3, detail="3 records are missing")
+    refused = json.loads(run("log", "status", "--json")[1])["refused"]
+    assert "continues no log" in refused
+    assert f"refused        nothing is deleted from the kernel: {refused[:20]}" in run("log", "status")[1]
+    (source / "binary_runtime_measurements").write_bytes(records("boot_aggregate"))
+    assert run("keep", "--once", "--source", source)[0] == 0
+    for number in ("0", "1"):
+        assert json.loads(run("log", "status", "--log", number, "--json")[1])["refused"] is None
+        assert "refused    " not in run("log", "status", "--log", number, "--events", "0")[1]

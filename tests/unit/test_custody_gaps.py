@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.custody_files import FileKernel
 from tests.unit.custody_kernel import LAYOUT, Kernel, counting, records
+from tests.waiting import PATIENCE, until
 
 from imarium.custody import Event, Gap, Keeper, KeepResult, Machine, Method, Schedule, Service, SourceConfig, Store
 from imarium.custody.counted import total_counted
@@ -209,29 +208,22 @@ def test_what_was_there_at_the_first_look_was_perhaps_kept_before(tmp_path: Path
 OFTEN = Schedule(interval=3600.0, records=None, poll=0.005)
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10.0
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("how", ["A and D", "N"])
 def test_the_service_sees_what_others_take_and_goes_on(tmp_path: Path, how: str) -> None:
-    kernel = FileKernel(tmp_path / "kernel", patience=5.0)
+    kernel = FileKernel(tmp_path / "kernel", patience=PATIENCE)
     kernel.measure("boot_aggregate")
     config = SourceConfig(
-        "kernel", kernel, tmp_path / "store", "boot", registers=kernel.registers, schedule=OFTEN, patience=5.0
+        "kernel", kernel, tmp_path / "store", "boot", registers=kernel.registers, schedule=OFTEN, patience=PATIENCE
     )
     kinds: list[str] = []
     service = Service([config], on_event=lambda event: kinds.append(event.kind))
     service.start()
     try:
-        status = service.request(timeout=10.0)
+        status = service.request(timeout=PATIENCE)
         assert status.verdict == "proven"
         kernel.measure(*SEEN)
-        eventually(lambda: service.status().sources[0].lag == 7)
-        other = FileKernel(tmp_path / "kernel", patience=5.0)
+        until(lambda: service.status().sources[0].lag == 7)
+        other = FileKernel(tmp_path / "kernel", patience=PATIENCE)
         with other.hold() as held:
             if how == "N":
                 held.delete(5)
@@ -239,16 +231,16 @@ def test_the_service_sees_what_others_take_and_goes_on(tmp_path: Path, how: str)
                 held.stage()
                 held.delete_staged()
         taken = 5 if how == "N" else 7
-        eventually(lambda: service.status().sources[0].lag == 7 - taken)
+        until(lambda: service.status().sources[0].lag == 7 - taken)
         kernel.measure("x")
-        result = service.request(timeout=10.0)
+        result = service.request(timeout=PATIENCE)
         assert (result.verdict, gap_of(result).missing) == ("refused", taken)
         source = service.status().sources[0]
         assert (source.gap_count, source.state, source.gaps[0].log) == (1, "degraded", 1)
         kernel.measure("y")
-        assert service.request(timeout=10.0).kept_records == 1
+        assert service.request(timeout=PATIENCE).kept_records == 1
     finally:
-        assert service.stop(10.0)
+        assert service.stop(PATIENCE)
     assert kinds.count("gap") == 1
     kept = [(r.name or b"").decode() for r in Store(config.store).log(1).records_from(0)]
     assert kept == [*SEEN[taken:], "x", "y"]

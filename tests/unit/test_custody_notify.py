@@ -14,7 +14,7 @@ from imarium.custody.notify import Notifier
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
     """The service manager's end: the address it gives to services, and its socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.settimeout(5)
+        listening.settimeout(60)
         if request.param == "path":
             address = str(tmp_path / "notify")
             listening.bind(address)

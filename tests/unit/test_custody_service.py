@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.unit.custody_files import FileKernel
 from tests.unit.custody_kernel import LAYOUT, records
+from tests.waiting import PATIENCE, until
 
 from imarium.cli.keep_configured import _tidy
 from imarium.cli.service_log import ServiceLog
@@ -77,14 +78,7 @@ def running(*hosts: Host, configs: list[SourceConfig] | None = None) -> Iterator
     try:
         yield service
     finally:
-        assert service.stop(20.0)
-
-
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
+        assert service.stop(PATIENCE)
 
 
 def only(service: Service) -> SourceStatus:
@@ -93,9 +87,9 @@ def only(service: Service) -> SourceStatus:
 
 def test_it_drains_at_once_on_request_and_before_it_ends(host: Host) -> None:
     with running(host) as service:
-        eventually(lambda: only(service).drains == 1)
+        until(lambda: only(service).drains == 1)
         host.kernel.measure("a")
-        result = service.request(timeout=10.0)
+        result = service.request(timeout=PATIENCE)
         assert (result.kept_records, result.freed_records, result.verdict) == (1, 1, "proven")
         host.kernel.measure("b")
         assert host.kept() == ["boot_aggregate", "a"]
@@ -110,13 +104,13 @@ def test_it_drains_at_once_on_request_and_before_it_ends(host: Host) -> None:
 
 def test_it_drains_at_a_number_of_records(host: Host) -> None:
     with running(host, configs=[host.config(Schedule(3600.0, records=3, poll=0.01))]) as service:
-        eventually(lambda: only(service).drains == 1)
+        until(lambda: only(service).drains == 1)
         host.kernel.measure("a", "b")
-        eventually(lambda: only(service).lag == 2)
+        until(lambda: only(service).lag == 2)
         assert only(service).drains == 1
         assert only(service).lag_bytes == pytest.approx(len(records("a", "b")), rel=0.3)
         host.kernel.measure("c")
-        eventually(lambda: only(service).drains == 2)
+        until(lambda: only(service).drains == 2)
         last = only(service).last
         assert last is not None and (last.cause, last.result.freed_records) == (Cause.RECORDS, 3)
 
@@ -125,12 +119,12 @@ def test_a_service_that_follows_is_not_hurried_by_what_it_cannot_delete(host: Ho
     schedule = Schedule(3600.0, records=2, poll=0.01)
     host.kernel.measure("a", "b", "c")
     with running(host, configs=[host.config(schedule, method="follow")]) as service:
-        eventually(lambda: only(service).drains == 1)
-        eventually(lambda: only(service).lag == 4)
+        until(lambda: only(service).drains == 1)
+        until(lambda: only(service).lag == 4)
         time.sleep(0.1)
         assert only(service).drains == 1
         host.kernel.measure("d", "e")
-        eventually(lambda: only(service).drains == 2)
+        until(lambda: only(service).drains == 2)
     assert host.kept() == ["boot_aggregate", "a", "b", "c", "d", "e"]
     assert host.kernel.held() == host.kernel.all()
 
@@ -139,7 +133,7 @@ def test_it_drains_every_interval(host: Host) -> None:
     with running(host, configs=[host.config(OFTEN)]) as service:
         for number in range(5):
             host.kernel.measure(str(number))
-            eventually(lambda: not host.kernel.held())
+            until(lambda: not host.kernel.held())
         assert only(service).state == "ok"
 
 
@@ -162,11 +156,11 @@ def test_an_idle_service_opens_no_file_for_reading(host: Host) -> None:
         sys.addaudithook(audit)
         try:
             drains = only(service).drains
-            eventually(lambda: only(service).drains > drains + 5)
+            until(lambda: only(service).drains > drains + 5)
             host.kernel.measure("b")
             service.request()
             drains = only(service).drains
-            eventually(lambda: only(service).drains > drains + 5)
+            until(lambda: only(service).drains > drains + 5)
         finally:
             watched.clear()
         assert opened == []
@@ -190,17 +184,17 @@ def test_it_says_what_hinders_it_and_goes_on_by_itself(host: Host, monkeypatch: 
     monkeypatch.setattr("imarium.custody.schedule._FIRST_PAUSE", 0.02)
     source = Failing(host.kernel)
     with running(host, configs=[host.config(source=source)]) as service:
-        eventually(lambda: only(service).state == "ok")
+        until(lambda: only(service).state == "ok")
         source.error = ListBusy("process 7 (cat) has the measurement lists open")
         host.kernel.measure("a")
         with pytest.raises(ListBusy):
-            service.request(timeout=10.0)
-        eventually(lambda: only(service).errors.get("list_busy", 0) >= 2)
+            service.request(timeout=PATIENCE)
+        until(lambda: only(service).errors.get("list_busy", 0) >= 2)
         assert (only(service).state, service.status().state) == ("degraded", "degraded")
         assert "process 7 (cat)" in only(service).reason
         assert host.kernel.held() == records("a")
         source.error = None
-        eventually(lambda: only(service).state == "ok")
+        until(lambda: only(service).state == "ok")
         assert only(service).reason == ""
         assert host.kept() == ["boot_aggregate", "a"]
     assert host.kinds()[-4:] == ["drained", "recovered", "drained", "stopped"]
@@ -212,28 +206,29 @@ def test_a_source_that_cannot_be_looked_at_is_degraded_and_goes_on(
     monkeypatch.setattr("imarium.custody.schedule._FIRST_PAUSE", 0.02)
     source = ImaDirectory(tmp_path / ("x" * 300), patience=0.0)  # no name of a file is as long
     with running(host, configs=[host.config(source=source)]) as service:
-        eventually(lambda: only(service).errors.get("list_unavailable", 0) >= 2)
+        until(lambda: only(service).errors.get("list_unavailable", 0) >= 2)
         service.check()
         assert only(service).state == "degraded"
         source.path = tmp_path / "short"
         source.path.mkdir()
         (source.path / "binary_runtime_measurements").write_bytes(records("boot_aggregate"))
         (source.path / "runtime_measurements_count").write_text("1\n")
-        eventually(lambda: only(service).drains)
+        until(lambda: only(service).drains)
         assert host.kept() == ["boot_aggregate"]
     assert not list(tmp_path.glob("x*"))
 
 
 def test_a_refusal_is_degraded_and_not_hurried(host: Host) -> None:
     with running(host, configs=[host.config(Schedule(3600.0, records=1, poll=0.01))]) as service:
-        eventually(lambda: only(service).drains == 1)
-        host.kernel.measure("lost")
-        end = len(host.kernel.all())
-        host.kernel.change(freed=end, staged=end)
-        result = service.request(timeout=10.0)
+        until(lambda: only(service).drains == 1)
+        with FileKernel(host.kernel.directory, patience=PATIENCE).hold() as held:  # before the service sees it
+            end = len(held.all()) + len(records("lost"))
+            held.change(freed=end, staged=end)
+            held.measure("lost")
+        result = service.request(timeout=PATIENCE)
         assert result.verdict == "refused"
         host.kernel.measure("a")
-        assert service.request(timeout=10.0).kept_records == 1
+        assert service.request(timeout=PATIENCE).kept_records == 1
         drains = only(service).drains
         time.sleep(0.1)
         assert (only(service).drains, only(service).state) == (drains, "degraded")
@@ -244,9 +239,9 @@ def test_a_refusal_is_degraded_and_not_hurried(host: Host) -> None:
 def test_sources_do_not_wait_for_each_other(tmp_path: Path) -> None:
     one, two = Host(tmp_path, "one"), Host(tmp_path, "two")
     go = threading.Event()
-    configs = [one.config(hook=lambda _step: go.wait(20.0)), two.config(OFTEN)]
+    configs = [one.config(hook=lambda _step: go.wait(PATIENCE)), two.config(OFTEN)]
     with running(one, two, configs=configs) as service:
-        eventually(lambda: service.status().sources[1].drains > 3)
+        until(lambda: service.status().sources[1].drains > 3)
         assert service.status().sources[0].drains == 0
         assert service.status().state == "starting"
         assert service.alive(60.0)
@@ -254,7 +249,7 @@ def test_sources_do_not_wait_for_each_other(tmp_path: Path) -> None:
         with pytest.raises(RefusedOperation, match="not drained within"):
             service.request("one", timeout=0.05)
         go.set()
-        assert service.request("one", timeout=10.0).verdict == "proven"
+        assert service.request("one", timeout=PATIENCE).verdict == "proven"
     assert (one.kept(), two.kept()) == (["boot_aggregate"], ["boot_aggregate"])
 
 
@@ -264,7 +259,7 @@ def test_two_services_with_a_store_each_share_a_source_and_none_is_ended(host: H
     configs = [
         SourceConfig(
             name,
-            FileKernel(host.kernel.directory, patience=2.0),
+            FileKernel(host.kernel.directory, patience=PATIENCE),
             tmp_path / name,
             "boot",
             registers=FileKernel(host.kernel.directory).registers,
@@ -279,7 +274,7 @@ def test_two_services_with_a_store_each_share_a_source_and_none_is_ended(host: H
             host.kernel.measure(name)
             time.sleep(0.005)
     finally:
-        assert service.stop(20.0)
+        assert service.stop(PATIENCE)
     found: set[str] = set()
     for config in configs:
         store = Store(config.store)
@@ -290,7 +285,7 @@ def test_two_services_with_a_store_each_share_a_source_and_none_is_ended(host: H
 
 
 def test_two_services_with_one_store_take_turns(host: Host) -> None:
-    configs = [host.config(OFTEN, source=FileKernel(host.kernel.directory, patience=2.0)) for _ in range(2)]
+    configs = [host.config(OFTEN, source=FileKernel(host.kernel.directory, patience=PATIENCE)) for _ in range(2)]
     services = [Service([config]) for config in configs]
     for service in services:
         service.start()
@@ -300,7 +295,7 @@ def test_two_services_with_one_store_take_turns(host: Host) -> None:
             host.kernel.measure(name)
             time.sleep(0.005)
     finally:
-        assert all(service.stop(20.0) for service in services)
+        assert all(service.stop(PATIENCE) for service in services)
     assert host.kept() == ["boot_aggregate", *names]
     assert host.kernel.held() == b""
     assert all(not only(service).errors or set(only(service).errors) == {"store_busy"} for service in services)
@@ -314,7 +309,7 @@ def test_a_thread_that_breaks_off_is_seen(host: Host, monkeypatch: pytest.Monkey
 
     service = Service([host.config(hook=fault)])
     service.start()
-    eventually(lambda: only(service).state == "stopped")
+    until(lambda: only(service).state == "stopped")
     with pytest.raises(DeviceError, match="no longer kept"):
         service.check()
     with pytest.raises(RefusedOperation):

@@ -13,7 +13,7 @@ from tests.unit.custody_kernel import LAYOUT, Kernel, record, records, violation
 
 from imarium.custody import Keeper, Store, View, WholeList
 from imarium.custody.forms import Form, FormReader, Places
-from imarium.errors import MalformedRecord
+from imarium.errors import MalformedRecord, MissingComponent
 from imarium.formats.ascii import ascii_line
 from imarium.formats.records import ListLayout, read_records
 from imarium.hashes import SHA1, SHA256, SHA512
@@ -64,6 +64,15 @@ def test_without_a_store_it_is_the_kernels_list(store: Path, kernel: BusyKernel)
     assert content(whole) == records("boot_aggregate", "/a")
     assert (whole.records, whole.log) == (2, None)
     assert not store.exists()
+
+
+def test_a_store_that_is_being_made_is_none_yet_and_another_directory_is_told(store: Path, kernel: BusyKernel) -> None:
+    store.mkdir(mode=0o700)
+    view = view_of(store, kernel)
+    assert content(view.now()) == records("boot_aggregate")
+    (store / "other").touch()
+    with pytest.raises(MissingComponent, match="no store there"):
+        view_of(store, kernel).now()
 
 
 def test_staging_draining_and_measuring_change_nothing_but_the_end(store: Path, kernel: BusyKernel) -> None:

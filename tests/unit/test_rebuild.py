@@ -179,7 +179,8 @@ def test_registers_that_vanished_are_asked_for_as_far_as_lines_are_whole(tmp_pat
     assert host.keep().freed_records == 0
 
 
-def test_a_kexec_in_lines_that_are_lost_does_not_end_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [b"", records("e")[:-3]])
+def test_a_kexec_in_lines_that_are_lost_does_not_end_the_log(tmp_path: Path, torn: bytes) -> None:
     host = Host(tmp_path)
     directory = kept(host)
     size = (directory / "journal").stat().st_size
@@ -187,11 +188,17 @@ def test_a_kexec_in_lines_that_are_lost_does_not_end_the_log(tmp_path: Path) -> 
     host.boot_id = "second"
     host.keep()
     flip(directory / "journal", size + 5)
+    with (directory / "list").open("ab") as file:
+        file.write(torn)
     repaired(host.path)
+    log = Log(directory)
+    assert (log.broken, log.rebuilt) == (True, True)
     host.kernel.measure("e")
     result = host.keep()
     assert (result.verdict, result.log, result.freed_records) == ("proven", 0, 1)
     assert (directory / "list").read_bytes() == records(*KEPT, "boot_aggregate", "e")
+    log = Log(directory)
+    assert (log.broken, log.rebuilt) == (False, False)
 
 
 def test_what_the_list_has_behind_its_last_whole_record_is_cut_after(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_registers_of_ones_own_are_made(run, tmp_path):
     ]
     assert run.raw("create", path)[0] == 1
     assert run.raw("create", path + "2", "--register", "a:=X")[0] == 2
+    assert run.raw("create", path + "2", "--register", "a=X")[0] == 2, "what is extensible needs a hash"
 
 
 def test_mount_says_what_to_install(run, tmp_path, monkeypatch):

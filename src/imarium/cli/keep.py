@@ -57,7 +57,8 @@ def keep(
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
 
     Nothing is deleted from the kernel before it is on stable storage and replay reaches the registers. If they are
-    not reached, everything is kept, nothing is deleted, and the exit status is 1.
+    not reached, everything is kept, nothing is deleted, and the exit status is 1; so it stays where records are
+    missing, until a restart resets the registers.
 
     Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it
     does on standard error, errors too, and goes on by itself when their cause is gone. With --json that is one JSON

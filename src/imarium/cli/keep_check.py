@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from imarium import durable
 from imarium.cli.keep_api import endpoints, tls
 from imarium.custody import Store
 from imarium.custody.config import ApiConfig, Problem, ServiceConfig, SourceEntry
@@ -45,9 +44,7 @@ def _check_lists(entry: SourceEntry) -> None:
 
 
 def _check_store(path: Path) -> None:
-    with durable.storage_errors(path):
-        used = path.exists() and any(path.iterdir())
-    if used:
+    if Store.is_begun(path):
         Store(path)
     _check_writable(next(place for place in (path, *path.parents) if place.exists()))
 

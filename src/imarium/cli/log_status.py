@@ -21,6 +21,8 @@ LogOption = Annotated[int | None, typer.Option("--log", metavar="NUMBER", min=0,
 _EVENTS = 5
 """Of the journal's entries, how many a person is shown."""
 _ALARMING = frozenset({Event.GAP, Event.REFUSED})
+_ASIDE = frozenset({Event.COUNTED, Event.MACHINE, Event.REMOVED})
+"""Events after which what was refused stands as before."""
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -94,6 +96,7 @@ def _document(store: Store, log: Log, registers: _Registers) -> dict[str, object
         "newest": log.number == store.numbers[-1],
         "gaps": _count(log, Event.GAP),
         "refusals": _count(log, Event.REFUSED),
+        "refused": _refused(store, log),
         "last": last.to_document() if last is not None else None,
         "registers": registers.values,
         "registers_noted_at": registers.noted,
@@ -113,6 +116,13 @@ def _count(log: Log, event: Event) -> int:
     return sum(entry.event is event for entry in log.journal.entries)
 
 
+def _refused(store: Store, log: Log) -> str | None:
+    """Why nothing is deleted from the kernel; None if that is not so, as far as is known, or the log is over."""
+    last = next((entry for entry in reversed(log.journal.entries) if entry.event not in _ASIDE), None)
+    is_refused = last is not None and last.event is Event.REFUSED and log.number == store.numbers[-1]
+    return last.detail if last is not None and is_refused else None
+
+
 def _show_facts(out: Console, store: Store, log: Log, registers: _Registers) -> None:
     newest = log.number == store.numbers[-1]
     facts = Table.grid(padding=(0, 2))
@@ -120,7 +130,7 @@ def _show_facts(out: Console, store: Store, log: Log, registers: _Registers) -> 
         f"register {', '.join(map(str, log.proved_by))}" if log.proved_by else "no register: content and journal only"
     )
     last = log.journal.last
-    waiting = log.journal.last is not None and log.journal.last.event is Event.REFUSED
+    refused = _refused(store, log)
     rows = {
         "store": f"{store.path}, {_number(len(store.numbers), 'log')}",
         "log": f"{log.number:04}, {'being kept' if newest else 'over'}",
@@ -134,8 +144,8 @@ def _show_facts(out: Console, store: Store, log: Log, registers: _Registers) -> 
     }
     if registers.values:
         rows["registers"] = f"by {registers.basis(log)}"
-    if waiting and last is not None:
-        rows["refused"] = f"nothing is deleted from the kernel: {last.detail}"
+    if refused is not None:
+        rows["refused"] = f"nothing is deleted from the kernel: {refused}"
     for name, text in rows.items():
         facts.add_row(name, _plain(text), style="red" if name == "refused" else None)
     out.print(facts)

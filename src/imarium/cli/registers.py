@@ -12,7 +12,7 @@ from imarium import hashes
 from imarium.cli.options import Json, hex_bytes
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.cli.providers import named_provider
-from imarium.errors import UsageError
+from imarium.errors import MalformedInput, UsageError
 from imarium.fuse import mount as mount_tree
 from imarium.registers import (
     DEFAULT_REGISTERS,
@@ -230,7 +230,10 @@ def _wanted(text: str) -> Register:
     access = Access(0)
     for letter in letters or ("XWRL" if found else "WR"):
         access |= Access[letter]
-    return Register(name, found.size if found else hashes.SHA384.size, found, access)
+    try:
+        return Register(name, found.size if found else hashes.SHA384.size, found, access)
+    except MalformedInput as error:
+        raise UsageError(f"--register {text!r}: expected {error.expected}, found {error.found}") from error
 
 
 def _described(register: Register) -> dict[str, object]:

@@ -14,7 +14,7 @@ from imarium.custody.listing import Listing, layout_of, survey
 from imarium.custody.log import Log
 from imarium.custody.meta import LogStart
 from imarium.custody.overlap import overlaps
-from imarium.custody.proof import Proof, ReadRegisters, banks_of, prove
+from imarium.custody.proof import UNTIL_RESET, Proof, ReadRegisters, banks_of, prove
 from imarium.custody.source import Lists, read_all
 from imarium.formats.records import ListLayout
 from imarium.formats.registers import IMA_PCR, PcrIndex
@@ -114,7 +114,7 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
     banks = banks_of(values)
     state = log.end_state(banks) if recheck else log.resumed_state(banks)
     known = values if state else {}
-    doubt = "" if state else f"where log {log.number:04} begins is unknown, so no register can prove it"
+    doubt = "" if state else f"where log {log.number:04} begins is unknown, so no register proves it; {UNTIL_RESET}"
     by_content: int | None = None
     readable = False
     for overlap in overlaps(log, kernel):
@@ -167,7 +167,8 @@ def _begins(kernel: Listing, values: RegisterValues, layout: ListLayout) -> Cont
     verdict: Verdict = "refused"
     if not at_start:
         reason = (
-            "the kernel's list continues no log and has no boot aggregate: records are missing or were not extended"
+            "the kernel's list continues no log and has no boot aggregate: records are missing or were not extended; "
+            f"{UNTIL_RESET}"
         )
     elif proof.readable:
         reason = proof.doubt()

@@ -33,6 +33,8 @@ __all__ = ["JOURNAL_FILE", "LIST_FILE", "META_FILE", "Log"]
 LIST_FILE, JOURNAL_FILE, META_FILE = "list", "journal", "meta.json"
 _LONG_JOURNAL = 1 << 20
 """Size in bytes above which older lines of a journal are replaced by a snapshot."""
+_TELLING = GROWING.difference({Event.CUT})
+"""Events that tell how a log stands; a run that died leaves whole records that the kernel still has."""
 _FILES = (LIST_FILE, PACKED_FILE, JOURNAL_FILE, META_FILE, INDEX_FILE)
 _LOOK = 1 << 15
 """How many bytes are read in one go where a record is looked for."""
@@ -155,13 +157,12 @@ class Log:
     @property
     def broken(self) -> bool:
         """Whether records are known to be missing behind the log's end, or may be as the journal was rebuilt."""
-        last = next((e for e in reversed(self.journal.entries) if e.event in GROWING or e.event is Event.GAP), None)
-        return last is not None and last.event in {Event.GAP, Event.REBUILT} and self.records > 0
+        return self._latest(_TELLING | {Event.GAP}) in {Event.GAP, Event.REBUILT} and self.records > 0
 
     @property
     def rebuilt(self) -> bool:
         """Whether the journal was rebuilt, and nothing was kept since: then its boot id may be an earlier kernel's."""
-        return bool(self.growth) and self.growth[-1].event is Event.REBUILT
+        return self._latest(_TELLING) is Event.REBUILT
 
     @property
     def noted_state(self) -> ChainState | None:
@@ -368,6 +369,10 @@ class Log:
 
     def _padded(self, wanted: Iterable[HashAlgorithm]) -> frozenset[HashAlgorithm]:
         return self.meta.padded.intersection(wanted)
+
+    def _latest(self, events: Collection[Event]) -> Event | None:
+        """Which of these events was noted last."""
+        return next((entry.event for entry in reversed(self.journal.entries) if entry.event in events), None)
 
     def _checkpoint(self, accept: Callable[[Entry], bool]) -> Entry | None:
         """The newest entry that names a size of the list and is accepted."""

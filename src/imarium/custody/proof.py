@@ -12,10 +12,13 @@ from imarium.formats.records import ListLayout, RecordFramer
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
-__all__ = ["Proof", "ReadRegisters", "banks_of", "no_registers", "prove"]
+__all__ = ["UNTIL_RESET", "Proof", "ReadRegisters", "banks_of", "no_registers", "prove"]
 
 ReadRegisters = Callable[[Collection[PcrIndex]], RegisterValues]
 """Reads the named registers of the root of trust as they are now, as far as they can be read."""
+
+UNTIL_RESET = "only a restart, which resets the registers, mends that"
+"""What to do where records are missing, for people."""
 
 _DEFAULT_BANKS = (SHA1, SHA256)
 
@@ -69,7 +72,8 @@ class Proof:
             return f"the template digest of record {self.bad_digests[0]} is not that of its data"
         for pcr, hit in self.covered.items():
             if hit is None:
-                return f"register {pcr} is not reached by replay: records are missing, or something else extended it"
+                reason = "records are missing, or something else extended it"
+                return f"register {pcr} is not reached by replay: {reason}; {UNTIL_RESET}"
             if hit < self.needed[pcr]:
                 return f"register {pcr} stands for {hit} records only, so those from {hit} on are not proved"
         return ""

@@ -12,7 +12,7 @@ from imarium.custody.life import Judgement, Machine
 from imarium.custody.listing import Listing, survey
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
-from imarium.custody.proof import ReadRegisters
+from imarium.custody.proof import UNTIL_RESET, ReadRegisters
 from imarium.custody.result import Progress
 from imarium.custody.source import Lists, Method, Source
 from imarium.custody.steps import Hook, Step
@@ -104,7 +104,7 @@ class Run:
             return found if found.start == "reset" else replace(found, reason=reason)
         if found.overlap or not kernel.size:
             return replace(found, verdict="refused", reason=reason)
-        return Continuity(None, 0, None, found.layout, frozenset(), "unknown", "refused", reason)
+        return Continuity(None, 0, None, found.layout, frozenset(), "unknown", "refused", f"{reason}; {UNTIL_RESET}")
 
     def _keep_all(self, found: Continuity, kernel: Listing, method: Method) -> tuple[Progress | None, Outcome]:
         """Keep all that the kernel has, staged and current, and delete nothing."""

@@ -54,6 +54,12 @@ class Store:
         for place in (path, self._logs):
             check_owner(place)
 
+    @staticmethod
+    def is_begun(path: Path) -> bool:
+        """Whether anything is there; one that is being made is an empty directory first. Raises MissingComponent."""
+        with durable.storage_errors(path):
+            return path.exists() and any(path.iterdir())
+
     @property
     def numbers(self) -> tuple[int, ...]:
         """The numbers of the logs, oldest first."""

@@ -146,9 +146,7 @@ class View:
             return self._whole
 
     def _look(self, lists: Lists) -> WholeList:
-        with durable.storage_errors(self._store):
-            is_there = self._store.exists()
-        store = Store(self._store) if is_there else None
+        store = Store(self._store) if Store.is_begun(self._store) else None
         mark = store.mark if store else None
         if self._whole is not None and mark == self._seen.mark and self._has_grown(self._whole, lists):
             return self._whole

@@ -131,7 +131,9 @@ class EventLog:
                 expected = chain_extend(self._hash, value, digest)
                 value = self._provider.extend(self.register, digest)
                 if value != expected:
-                    raise ForeignExtend(f"{self.register.key}: someone else extended it; its log is out of step")
+                    raise ForeignExtend(
+                        f"{self.register.key}: someone else extended it; its log is out of step, find out who did"
+                    )
         except ImariumError:
             self._settle(log)
             raise

@@ -6,7 +6,7 @@ noted by ``# .EXTEND`` lines close it; the notes are hints that the SYNC line's 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imarium.chain import extend
 from imarium.hashes import HashAlgorithm
@@ -59,8 +59,9 @@ class _Replay:
     value: bytes = b""
     hinted: bytes = b""
     events: int = 0
-    gaps: tuple[Gap, ...] = ()
-    at_match: tuple[int, int, tuple[Gap, ...]] | None = None
+    gaps: list[Gap] = field(default_factory=list)
+    at_match: tuple[int, int, int] | None = None
+    """The line, and how many events and gaps there are up to it."""
     noted: bool = False
 
     def take(self, line: Line) -> None:
@@ -76,16 +77,16 @@ class _Replay:
             if self.start is None:
                 self.start = line.number
                 if self.events:
-                    self.gaps = (Gap(line.number, explained=False),)
+                    self.gaps.append(Gap(line.number, explained=False))
             elif self.value != line.value:
-                self.gaps += (Gap(line.number, explained=self.hinted == line.value),)
+                self.gaps.append(Gap(line.number, explained=self.hinted == line.value))
             self.value = line.value
         self.events += 1
         self.noted = False
         if self.start is not None:
             self.hinted = self.value = extend(self.algorithm, self.value, self.algorithm.digest(line.text))
             if self.value == self.target:
-                self.at_match = (line.number, self.events, self.gaps)
+                self.at_match = (line.number, self.events, len(self.gaps))
 
 
 def verify(lines: Iterable[Line], algorithm: HashAlgorithm, value: bytes, *, start: int | None = None) -> Verification:
@@ -103,10 +104,10 @@ def verify(lines: Iterable[Line], algorithm: HashAlgorithm, value: bytes, *, sta
                 break
         replay.take(line)
         last_hashed = line.number if line.hashed else last_hashed
-    covered, events, gaps = replay.at_match or (None, 0, ())
+    covered, events, gaps = replay.at_match or (None, 0, 0)
     if replay.noted and covered is None and replay.start is not None:
-        covered, events, gaps = last_hashed, replay.events, replay.gaps
-    return Verification(replay.start, covered, events, replay.events - events, gaps, replay.noted)
+        covered, events, gaps = last_hashed, replay.events, len(replay.gaps)
+    return Verification(replay.start, covered, events, replay.events - events, tuple(replay.gaps[:gaps]), replay.noted)
 
 
 def last_value(lines: Iterable[Line], algorithm: HashAlgorithm) -> tuple[int, bytes | None]:

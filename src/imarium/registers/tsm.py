@@ -99,7 +99,7 @@ class TsmRegisters:
         value = self.read(register)
         if value != expected:
             raise ForeignExtend(
-                f"{path}: extended, but its value is not the one expected: someone else extended it too"
+                f"{path}: extended, but its value is not the expected one: someone else extended it too; find out who"
             )
         return value
 

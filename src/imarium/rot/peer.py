@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["listeners"]
@@ -36,9 +37,8 @@ def _processes() -> list[int]:
 
 def _open_sockets(pid: int) -> set[str]:
     names = set()
-    try:
+    with suppress(OSError):  # gone, or somebody else's
         for entry in os.scandir(f"/proc/{pid}/fd"):
-            names.add(os.readlink(entry.path))  # noqa: PTH115 - it names no path
-    except OSError:  # gone, or somebody else's
-        pass
+            with suppress(OSError):  # closed meanwhile
+                names.add(os.readlink(entry.path))  # noqa: PTH115 - it names no path
     return names

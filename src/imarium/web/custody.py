@@ -30,6 +30,7 @@ from imarium.web.limits import Guard, Limits
 from imarium.web.problems import Problem, answer_problems
 from imarium.web.records import Form
 from imarium.web.retrieval import Wanted, answer_records
+from imarium.web.streamed import Streamed, piece
 
 __all__ = ["create_app", "openapi_document"]
 
@@ -199,8 +200,9 @@ async def records(request: Request, desk: ItsDesk, wanted: Annotated[Wanted, Dep
 @router.post("/quote", response_class=Response, responses=EVIDENCE_ANSWERS)
 async def quote(body: QuoteRequest, desk: ItsDesk) -> Response:
     """Evidence over a nonce: the root of trust's quote, and the newest log's records from a number on."""
-    evidence = await desk.quote(bytes.fromhex(body.nonce), body.first)
-    return Response(evidence, media_type=EVIDENCE_TYPE)
+    made = await desk.quote(bytes.fromhex(body.nonce), body.first)
+    headers = {"Content-Type": EVIDENCE_TYPE, "Content-Length": str(len(made.data))}
+    return Streamed(made.pieces(piece), HTTPStatus.OK, headers)
 
 
 @router.post("/drain")

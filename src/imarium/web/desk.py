@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from imarium.web.problems import Problem
 from imarium.web.records import Extent, Source, kept_source, whole_source
 from imarium.web.shelf import Shelf, Standing
 
-__all__ = ["Desk", "Holding", "Steward"]
+__all__ = ["Desk", "Holding", "Made", "Steward"]
 
 _NEAR = 1 << 14
 """How many records are replayed for whoever asks, without waiting for a turn."""
@@ -56,6 +56,21 @@ class Holding:
     quote: Callable[[bytes, int, Callable[[], Whole]], bytes] | None = None
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Made:
+    """Evidence that was made, to be sent."""
+
+    data: bytes
+
+    def pieces(self, size: Callable[[], int]) -> Generator[bytes, None, None]:
+        """It, in pieces of at most ``size`` bytes."""
+        at = 0
+        while at < len(self.data):
+            piece = self.data[at : at + size()]
+            at += len(piece)
+            yield piece
+
+
 class Desk:
     """Serves one holding. For one event loop."""
 
@@ -65,8 +80,8 @@ class Desk:
         self.limits = limits
         self._holding = holding
         self._look: asyncio.Task[tuple[Whole, Source]] | None = None
-        self._held: WeakKeyDictionary[Source, int] = WeakKeyDictionary()
-        """How many bytes of the kernel's records each list has that is being sent; it leaves with its last holder."""
+        self._held: WeakKeyDictionary[Source | Made, int] = WeakKeyDictionary()
+        """How many bytes in memory each list or evidence has that is being sent; it leaves with its last holder."""
         self._quoting = asyncio.Lock()
         self._quotes = 0
         self._replaying = asyncio.Lock()
@@ -82,7 +97,7 @@ class Desk:
 
     @property
     def held(self) -> int:
-        """How many bytes of the kernel's records the answers under way hold."""
+        """How many bytes of the kernel's records and of evidence the answers under way hold."""
         return sum(self._held.values())
 
     async def log(self, number: int | None) -> Standing:
@@ -95,14 +110,14 @@ class Desk:
     async def source(self, standing: Standing, *, pending: bool) -> Source:
         """A log's records; with those still in the kernel, if ``pending`` and the log is the newest.
 
-        Raises Problem if answers under way hold too many of the latter already.
+        Raises Problem if answers under way hold too much already.
         """
         if not pending or standing.closed:
             return kept_source(standing.log, standing.records, standing.bytes)
-        if self._look is None or self._look.done():
-            self._look = None  # what it found is held by those alone who still send it
-            self._check_room()
+        if self._look is None:
+            self._check_room("too_much_pending", "ask without pending, or later")
             self._look = asyncio.create_task(asyncio.to_thread(self._whole))
+            self._look.add_done_callback(self._let_go)
         whole, source = await asyncio.shield(self._look)
         if whole.log is None or whole.log.number != standing.log.number:
             return kept_source(standing.log, standing.records, standing.bytes)  # the kernel's records continue another
@@ -134,15 +149,18 @@ class Desk:
         finally:
             self._replays -= 1
 
-    async def quote(self, nonce: bytes, first: int) -> bytes:
-        """Evidence. Raises Problem if there is no root of trust, or too many wait for it."""
+    async def quote(self, nonce: bytes, first: int) -> Made:
+        """Evidence. Raises Problem if there is no root of trust, or too many wait for it, or too much is being sent."""
         make = self._holding.quote
         if make is None:
             raise Problem(HTTPStatus.NOT_IMPLEMENTED, "no_root", "this service has no root of trust to quote with")
         if self._quotes >= self.limits.quotes:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_many_quotes", "too many requests wait for a quote")
         async with self._turn():
-            return await asyncio.to_thread(make, nonce, first, self._read)
+            self._check_room("too_much_evidence", "ask later")
+            made = Made(await asyncio.to_thread(make, nonce, first, self._read))
+            self._held[made] = len(made.data)
+            return made
 
     async def body(self, extent: Extent) -> bytes | None:
         """The body of a short answer, made once for all who ask for it; None for one that is better streamed."""
@@ -169,10 +187,14 @@ class Desk:
         finally:
             self._quotes -= 1
 
-    def _check_room(self) -> None:
-        if self.held > self.limits.pending:
-            detail = f"answers under way hold {self.held} bytes of the kernel's records; ask without pending, or later"
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too_much_pending", detail)
+    def _check_room(self, code: str, advice: str) -> None:
+        if self.held > self.limits.held:
+            detail = f"answers under way hold {self.held} bytes in memory; {advice}"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, code, detail)
+
+    def _let_go(self, _look: object) -> None:
+        """Let go of what a look has found: those alone who send it hold it."""
+        self._look = None
 
     def _whole(self) -> tuple[Whole, Source]:
         whole = self._read()

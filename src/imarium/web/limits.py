@@ -22,9 +22,9 @@ class Limits:
 
     ``records`` is for one answer that is copied from the kept list, ``made`` for one that has to be made (text, JSON,
     another bank); a client gets the rest with its next request. ``waiters`` wait for new records at once, ``quotes``
-    for the root of trust, ``replays`` for registers that have to be replayed from the log's beginning. ``pending`` is
-    how many bytes of the kernel's records all answers under way may hold before no more are read. ``stall`` is how long
-    a client may take nothing of its answer.
+    for the root of trust, ``replays`` for registers that have to be replayed from the log's beginning. ``held`` is how
+    many bytes of the kernel's records and of evidence all answers under way may hold before no more are read or made.
+    ``stall`` is how long a client may take nothing of its answer.
     """
 
     connections: int = 4096
@@ -35,7 +35,7 @@ class Limits:
     made: int = 1 << 16
     quotes: int = 16
     replays: int = 4
-    pending: int = 1 << 28
+    held: int = 1 << 28
     head: int = 1 << 14
     head_seconds: float = 10.0
     body: int = 1 << 14

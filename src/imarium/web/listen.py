@@ -1,6 +1,7 @@
 """Where an application listens: a unix socket, or TCP with TLS; and serving it there until told to end."""
 
 import asyncio
+import errno
 import os
 import resource
 import socket
@@ -197,7 +198,7 @@ def _clear(path: Path) -> None:
         raise RefusedOperation(f"{path}: is there and is no socket; name another place")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
-        if probe.connect_ex(str(path)) == 0:
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:  # one that is too busy, or of another kind, is alive too
             raise RefusedOperation(f"{path}: another process listens there; end it, or name another place")
     path.unlink()
 

@@ -39,6 +39,7 @@ async def answer_records(desk: Desk, request: Request, wanted: Wanted) -> Respon
     standing = await desk.log(wanted.log)
     extent = await _extent(desk, standing, wanted)
     if wanted.wait and _is_old(request, extent, wanted):
+        del extent  # who waits holds none of the kernel's records
         await _news_or_gone(desk, request, standing, min(wanted.wait, desk.limits.wait))
         standing = await desk.log(standing.log.number)
         extent = await _extent(desk, standing, wanted)
