@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from tests.real.watching import (
-    PATIENCE,
     Recorder,
     Stuck,
     holding,
@@ -20,9 +19,9 @@ from tests.real.watching import (
     python,
     read_by_another,
     run_tree,
-    wait_until,
     waits,
 )
+from tests.waiting import PATIENCE, until
 
 from imarium.engine import Watch, WatchOptions
 from imarium.engine.content import hash_content
@@ -124,7 +123,7 @@ def test_a_writer_that_comes_while_a_reader_still_waits_is_a_violation(
         reader = python("import sys; open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
         assert begun.wait(PATIENCE)
         writer = python("import os,sys; os.open(sys.argv[1],os.O_WRONLY); print(0)", path)
-        wait_until(lambda: waits(writer))
+        until(lambda: waits(writer))
         assert recorder.of(path) == []
         free.set()
         assert writer.communicate(timeout=PATIENCE)[0] == "0\n"

@@ -5,12 +5,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.real.watching import Recorder, patient, python
+from tests.waiting import PATIENCE, until
 
 from imarium.fuse import unmount
 
@@ -42,14 +42,11 @@ def failing(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "failing"
     place.mkdir()
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(place)])
-    deadline = time.monotonic() + 60
-    while not place.is_mount():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: place.is_mount() or process.poll() is not None)
+    assert process.poll() is None
     yield place
     unmount(place)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 READER = """
@@ -67,7 +64,7 @@ def test_a_file_that_fails_to_close_keeps_nobody(failing: Path) -> None:
     paths = [failing / f"file{number}" for number in range(6)]
     with recorder.watch(failing, patient(waiting=2, workers=1)):
         for path in paths:
-            error, _ = python(READER, path).communicate(timeout=60)
+            error, _ = python(READER, path).communicate(timeout=PATIENCE)
             assert int(error) == errno.EIO
     assert recorder.problems == []
     assert [event.name for event in recorder.events] == list(map(os.fsencode, paths))

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 from tests.real.watching import (
-    PATIENCE,
     Stuck,
     mounted,
     patient,
     program,
     python,
     read_by_another,
-    wait_until,
     waits,
 )
+from tests.waiting import PATIENCE, until
 
 from imarium.engine import Problem, ProblemKind, Watch
 from imarium.engine.guardian import Guardian
@@ -76,7 +75,7 @@ def test_a_deadline_lets_go_what_hangs_and_says_so(root: Path) -> None:
     with Watch([root], stuck, problems.append, options=patient(deadline=0.5, workers=2)):
         took = [read_by_another(path) for _ in range(4)]
         assert all(0.3 < seconds < PATIENCE / 2 for seconds in took)
-        wait_until(lambda: len(problems) == 4)
+        until(lambda: len(problems) == 4)
         stuck.free.set()
     assert {(problem.kind, problem.name) for problem in problems} == {(ProblemKind.OVERDUE, os.fsencode(path))}
 
@@ -89,9 +88,9 @@ def test_too_many_are_let_go_at_once_and_said_so(root: Path) -> None:
     code = "import sys; open(sys.argv[1]); print('done',flush=True)"
     with Watch([root], stuck, problems.append, options=options):
         waiting = [python(code, path) for _ in range(3)]
-        wait_until(lambda: all(map(waits, waiting)))
+        until(lambda: all(map(waits, waiting)))
         read_by_another(path)
-        wait_until(lambda: len(problems) == 1)
+        until(lambda: len(problems) == 1)
         stuck.free.set()
         assert [process.communicate(timeout=PATIENCE)[0] for process in waiting] == ["done\n"] * 3
     assert problems[0].kind is ProblemKind.OVERLOADED
@@ -104,9 +103,9 @@ def test_when_all_that_measures_hangs_nobody_waits_for_it(root: Path) -> None:
     stuck, problems = Stuck(), list[Problem]()
     with Watch([root], stuck, problems.append, options=patient(deadline=0.5, workers=1)):
         assert all(read_by_another(path) > 0.3 for _ in range(4))
-        wait_until(lambda: len(problems) == 4)
+        until(lambda: len(problems) == 4)
         read_by_another(path)
-        wait_until(lambda: len(problems) == 5)
+        until(lambda: len(problems) == 5)
         kinds = [problem.kind for problem in problems]
         while stuck.entered.acquire(blocking=False):
             pass
@@ -116,7 +115,7 @@ def test_when_all_that_measures_hangs_nobody_waits_for_it(root: Path) -> None:
             read_by_another(path)
             return stuck.entered.acquire(blocking=False)
 
-        wait_until(measured)
+        until(measured)
     assert kinds == [ProblemKind.OVERDUE] * 4 + [ProblemKind.OVERLOADED]
     assert problems[4].detail == "measuring hangs"
 
@@ -127,7 +126,7 @@ def test_a_failure_lets_go_and_is_told(root: Path) -> None:
     problems: list[Problem] = []
     with Watch([root], Failing(), problems.append, options=patient()):
         read_by_another(path)
-        wait_until(lambda: bool(problems))
+        until(lambda: bool(problems))
     assert problems[0].kind is ProblemKind.FAILED
     assert problems[0].name == os.fsencode(path)
     assert "Input/output error" in problems[0].detail
@@ -172,7 +171,7 @@ def test_ending_lets_everybody_go(root: Path) -> None:
     stuck = Stuck()
     with Watch([root], stuck, print, options=patient()):
         waiting = [python("import sys; open(sys.argv[1]); print('done',flush=True)", path) for _ in range(5)]
-        wait_until(lambda: all(map(waits, waiting)))
+        until(lambda: all(map(waits, waiting)))
         stuck.free.set()
     assert [process.communicate(timeout=PATIENCE)[0] for process in waiting] == ["done\n"] * 5
 
@@ -224,7 +223,7 @@ def test_killing_the_engine_leaves_nobody_stuck(root: Path) -> None:
     path = program(root, "killed")
     with hanging(root, "sleep") as engine:
         waiting = use(path)
-        wait_until(lambda: all(map(waits, waiting[:6])))
+        until(lambda: all(map(waits, waiting[:6])))
         engine.send_signal(signal.SIGKILL)
         assert all_done(waiting)
 

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import PATIENCE
 
 from imarium.engine import Event, FileMeasurer, PolicyFile, Problem, Watch, WatchOptions, builtin_policy
 from imarium.engine.policy import Action
@@ -24,10 +25,6 @@ int main(int argc, char **argv) {
     return 0;
 }
 """
-
-
-PATIENCE = 60.0
-"""Seconds after which something will not happen any more, on however busy a machine."""
 
 
 @contextmanager
@@ -50,7 +47,7 @@ def mounted(place: Path, megabytes: int = 64) -> Iterator[Path]:
 
 def patient(**more: Any) -> WatchOptions:
     """Options for a machine that does much else: what is not stuck is in time."""
-    return replace(WatchOptions(deadline=120, patience=240), **more)
+    return replace(WatchOptions(deadline=2 * PATIENCE, patience=4 * PATIENCE), **more)
 
 
 @dataclass
@@ -138,15 +135,6 @@ def read_by_another(path: Path) -> float:
 def waits(process: subprocess.Popen[str]) -> bool:
     """Whether a process waits for a watch to let it open a file."""
     return Path(f"/proc/{process.pid}/wchan").read_text().startswith("fanotify")
-
-
-def wait_until(condition: object, seconds: float = PATIENCE) -> None:
-    """Wait for something that another thread does."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 RUNNER = """
