@@ -24,6 +24,7 @@ from imarium.registers import (
     RegisterReadOnly,
     TextTooLong,
     default_directory,
+    replay,
 )
 from imarium.registers.text import PAGE, Kind, read_lines, sync_line
 
@@ -181,6 +182,25 @@ def test_a_log_that_is_held_for_too_long_is_busy(log, provider):
         with pytest.raises(LogBusy):
             EventLog(provider, RTMR, log.path.parent, patience=0.01).append(b"b")
     assert provider.read(RTMR) == value
+
+
+def test_a_long_log_can_be_appended_to_while_it_is_verified(log, provider, tmp_path, monkeypatch):
+    log.append(b"first")
+    other = EventLog(provider, RTMR, tmp_path / "logs", patience=0.05)
+    real = replay.verify
+
+    def slow(*arguments, **options):
+        other.append(b"second")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("imarium.registers.eventlog.verify", slow)
+    assert log.verify().in_step
+    monkeypatch.undo()
+    assert log.verify().events == 3
+    log.path.write_bytes(log.read() + b"torn")
+    monkeypatch.setattr("imarium.registers.eventlog.verify", slow)
+    with pytest.raises(LogBusy):
+        log.verify()
 
 
 def test_without_room_for_the_log_nothing_is_extended(log, provider, monkeypatch):

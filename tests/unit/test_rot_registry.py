@@ -17,6 +17,7 @@ from imarium.errors import DeviceError, MalformedInput, MissingComponent, Refuse
 from imarium.formats.software import SOFTWARE_QUOTE_TYPE
 from imarium.hashes import SHA256, SHA384, HashAlgorithm
 from imarium.registers import Access, ForeignExtend, MemoryRegisters, Register, RegisterReadOnly
+from imarium.registers.provider import identity_of
 from imarium.rot import (
     Driver,
     HasColumn,
@@ -35,6 +36,7 @@ from imarium.rot.registry import BUILTIN
 from imarium.rot.software import SoftwareRoot
 from imarium.rot.tdx import TdxRoot
 from imarium.rot.tpm_root import _pcr
+from imarium.rot.tsi import request_token
 
 AGILE = [Register("r0", bank.size, bank, Access.RTMR | Access.W) for bank in (SHA256, SHA384)]
 
@@ -255,6 +257,29 @@ def test_software_registers_outlive_their_process_and_sign_with_one_key(tmp_path
         assert quote.kind == "software"
     assert first.beside["key"] == second.beside["key"]
     assert stat.S_IMODE((tmp_path / "registers.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("way", ["link", "directory/link", "here/../file"])
+def test_every_name_of_a_place_is_the_same_root(way: str, tmp_path: Path) -> None:
+    """Else each name had locks, event logs and positions of its own, and a write through a link left two files."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "directory").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to("file")
+    first, second = SoftwareRoot(tmp_path / "file"), SoftwareRoot(tmp_path / way)
+    with first, second:
+        assert first.identity == second.identity
+        second.extend("rtmr2", {SHA384: b"\1" * 48})
+        assert (tmp_path / "link").is_symlink()
+        assert first.read(["rtmr2"]) == second.read(["rtmr2"])
+        assert first.quote(b"nonce").beside["key"] == second.quote(b"nonce").beside["key"]
+    assert identity_of("tsm", tmp_path / "directory") == identity_of("tsm", tmp_path)
+    assert identity_of("tpm", "device:/dev/tpm0") != identity_of("tpm", "device:/dev/tpmrm0")
+
+
+def test_a_driver_that_does_not_know_the_request_is_to_be_updated() -> None:
+    """As those of before, which gave a token to read(2) alone."""
+    with pytest.raises(DeviceError, match="does not know this request; update it"):
+        request_token(bytes(64), Path("/dev/null"))
 
 
 def test_software_quotes_refuse_what_does_not_fit(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def read(
 @app.command()
 def extend(
     register: RegisterName,
-    digest: Annotated[str, typer.Argument(metavar="HEX")],
+    digest: Annotated[str, typer.Argument(metavar="HEX", help="As many bytes as the register has.")],
     provider: Named = None,
     logs: Logs = None,
     json: Json = False,
@@ -203,7 +203,9 @@ def create(
     registers: Annotated[
         list[str] | None,
         typer.Option(
-            "--register", metavar="NAME[:HASH][=FLAGS]", help="With flags of XWRL [default: XWRL]; may be repeated."
+            "--register",
+            metavar="NAME[:HASH][=FLAGS]",
+            help="With flags of XWRL [default: XWRL, and WR without HASH]; may be repeated.",
         ),
     ] = None,
     json: Json = False,

@@ -37,7 +37,7 @@ def list_(tcti: Tcti = None, json: Json = False) -> None:
 
 @app.command("choose")
 def choose_(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A root of trust, or nothing.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A root of trust, or nothing.")] = None,
     json: Json = False,
 ) -> int:
     """Show which root of trust a list is anchored in when NAME is named.
@@ -87,7 +87,7 @@ def read(
 
 @app.command()
 def extend(
-    register: Annotated[str, typer.Argument(metavar="REGISTER")],
+    register: Annotated[str, typer.Argument(metavar="REGISTER", help="A PCR's number, or with --rot a name.")],
     digests: Annotated[list[str], typer.Argument(metavar="BANK=HEX...", help="A digest for each bank.")],
     rot: Rot = None,
     tcti: Tcti = None,

@@ -9,6 +9,7 @@ told had been logged. docs/registers.md has the protocol and its proof.
 
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,14 +113,18 @@ class EventLog:
     def verify(self, value: bytes | None = None, *, start: int | None = None) -> Verification:
         """Replay the log against the register's value, or against ``value``; see :func:`replay.verify`.
 
-        Nothing is written. What a crash left is seen as it is. Raises MalformedInput, MissingComponent.
+        Nothing is written. What a crash left is seen as it is. A settled log may be appended to meanwhile: what there
+        was does not change. Raises MalformedInput, MissingComponent.
         """
         if not durable.is_there(self.path):
             target = self._provider.read(self.register) if value is None else value
             return verify((), self._hash, target, start=start)
         with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as log:
             target = self._provider.read(self.register) if value is None else value
-            return verify(read_lines(_blocks(log), self._hash), self._hash, target, start=start)
+            end, mark = os.fstat(log).st_size, read_mark(self._mark_path)
+            if mark is not None and mark.size == end:
+                fcntl.flock(log, fcntl.LOCK_UN)
+            return verify(read_lines(_blocks(log, end=end), self._hash), self._hash, target, start=start)
 
     def _step(self, log: int, mark: Mark, lines: list[bytes], digests: list[bytes], *, in_step: bool) -> bytes:
         """Log, sync, extend, mark. The log must be settled at ``mark``."""
@@ -230,7 +235,7 @@ class EventLog:
                 return
 
 
-def _blocks(log: int, offset: int = 0) -> Iterator[bytes]:
-    while block := os.pread(log, durable.BLOCK, offset):
+def _blocks(log: int, offset: int = 0, end: int = sys.maxsize) -> Iterator[bytes]:
+    while block := os.pread(log, min(durable.BLOCK, end - offset), offset):
         offset += len(block)
         yield block

@@ -1,5 +1,8 @@
 """What every owner of measurement registers offers, and how one is found by name."""
 
+import hashlib
+import os
+from pathlib import Path
 from typing import Protocol
 
 from imarium.errors import UsageError
@@ -7,7 +10,7 @@ from imarium.hashes import HashAlgorithm
 from imarium.registers.description import Register
 from imarium.registers.errors import RegisterReadOnly
 
-__all__ = ["Provider", "check_extend", "check_store", "find_register"]
+__all__ = ["Provider", "check_extend", "check_store", "find_register", "identity_of"]
 
 
 class Provider(Protocol):
@@ -36,6 +39,12 @@ class Provider(Protocol):
 
     def store(self, register: Register, value: bytes) -> None:
         """Replace the value of a register that is writable and not extensible. Raises as :meth:`extend`."""
+
+
+def identity_of(kind: str, place: Path | str) -> str:
+    """The ``identity`` of what is at ``place``: the same for every name of a path, and for one text that is no path."""
+    name = os.path.realpath(place) if isinstance(place, Path) else place
+    return f"{kind}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
 def find_register(provider: Provider, name: str) -> Register:

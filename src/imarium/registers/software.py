@@ -4,7 +4,6 @@ Whoever can write the file can set the registers, so they prove nothing to anyon
 with a checksum, replaced whole and durably under a lock beside it.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from imarium.formats.sealed import seal, unseal
 from imarium.hashes import SHA384
 from imarium.locks import locked
 from imarium.registers.description import Access, Register
-from imarium.registers.provider import check_extend, check_store
+from imarium.registers.provider import check_extend, check_store, identity_of
 
 __all__ = ["DEFAULT_REGISTERS", "FileRegisters", "MemoryRegisters"]
 
@@ -77,8 +76,8 @@ class FileRegisters:
 
     def __init__(self, path: Path) -> None:
         self.name = "software"
-        self.path = path.absolute()
-        self.identity = f"software-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+        self.path = Path(os.path.realpath(path))  # a link is followed once, else a replacement would take its place
+        self.identity = identity_of("software", self.path)
         self._lock_path = self.path.with_name(f".{self.path.name}.lock")
 
     @classmethod

@@ -6,7 +6,6 @@ longer write to size, extends, and reports the short count, so that a buffered w
 extend again: here the length is checked first and there is one unbuffered write.
 """
 
-import hashlib
 import os
 import stat
 from pathlib import Path
@@ -16,7 +15,7 @@ from imarium.chain import extend as chain_extend
 from imarium.errors import MalformedInput, MissingComponent, UsageError
 from imarium.registers.description import Access, Register
 from imarium.registers.errors import ForeignExtend, RegisterError, RegisterReadOnly, device_error
-from imarium.registers.provider import check_extend, check_store
+from imarium.registers.provider import check_extend, check_store, identity_of
 
 __all__ = ["CLASS", "TsmRegisters", "discover"]
 
@@ -49,7 +48,7 @@ class TsmRegisters:
             self.path = device.absolute()
             whole = self.path.name == _DIRECTORY
             self.name = (self.path.parent.name if whole else self.path.name) or "tsm"
-            self.identity = f"tsm-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+            self.identity = identity_of("tsm", self.path)
 
     def registers(self) -> tuple[Register, ...]:
         """The registers, by key. Raises MissingComponent, MalformedInput."""

@@ -5,8 +5,6 @@ space extend them yet: the registers are read from the token, and an extend is r
 registers (tsm-mr) is named that has them.
 """
 
-import hashlib
-import os
 import secrets
 from collections.abc import Callable, Collection
 from functools import partial
@@ -18,6 +16,7 @@ from imarium.formats.cca import CHALLENGE_SIZE, RealmClaims, RemIndex, parse_cca
 from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
 from imarium.registers import Access, Provider, Register, RegisterReadOnly
+from imarium.registers.provider import identity_of
 from imarium.rot.options import split_options
 from imarium.rot.protocol import NativeQuote, RootOfTrust, Values
 from imarium.rot.register_root import RegisterRoot
@@ -41,8 +40,7 @@ class TokenRegisters:
         self._request: Callable[[bytes], bytes] = partial(_reported, reports)
         if device is not None:
             self._request = partial(request_token, device=device)
-        place = os.fsencode((device or reports).absolute())
-        self.identity = f"realm-{hashlib.sha256(place).hexdigest()[:16]}"
+        self.identity = identity_of("realm", device or reports)
 
     def token(self, challenge: bytes) -> tuple[bytes, RealmClaims]:
         """A token over the challenge, and what it claims. Raises DeviceError for one over another challenge."""

@@ -37,9 +37,10 @@ class SoftwareRoot(RegisterRoot):
     caveat = "registers of the software root of trust prove nothing: they are for tests"
 
     def __init__(self, path: Path | None = None, default_register: str = "rtmr2") -> None:
-        self._path = path
+        registers = MemoryRegisters() if path is None else FileRegisters(path)
+        self._path = registers.path if isinstance(registers, FileRegisters) else None
         self._key: ec.EllipticCurvePrivateKey | None = None
-        super().__init__(MemoryRegisters() if path is None else FileRegisters(path), default_register)
+        super().__init__(registers, default_register)
 
     @property
     def identity(self) -> str:
@@ -79,7 +80,7 @@ class SoftwareRoot(RegisterRoot):
 
 def _stored_key(registers: Path) -> ec.EllipticCurvePrivateKey:
     """The key beside the registers, made at its first use. Two who make it at once end with the same one."""
-    path = registers.absolute().with_name(f"{registers.name}.key")
+    path = registers.with_name(f"{registers.name}.key")
     if not durable.is_there(path):
         made = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -1,6 +1,5 @@
 """The TPM 2.0 as a root of trust: PCRs by name, all banks together, and boot_aggregate as the kernel takes it."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from imarium.formats.tpm import SignatureScheme
 from imarium.formats.tpm.selection import MAX_PCRS
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 from imarium.registers import Access, Register
+from imarium.registers.provider import identity_of
 from imarium.rot.ak_store import EndorsementKind, StoredKey, holds_key, load_key, save_key
 from imarium.rot.options import split_options
 from imarium.rot.peer import listeners
@@ -49,8 +49,7 @@ class TpmRoot:
     @property
     def identity(self) -> str:
         """Of the simulator's directory, or of the name in use. Two names of one TPM are taken for two devices."""
-        place = str(self._swtpm.state) if self._swtpm else self._tcti or default_tcti()
-        return f"tpm-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:16]}"
+        return identity_of("tpm", self._swtpm.state if self._swtpm else self._tcti or default_tcti())
 
     @property
     def processes(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ One ioctl, TMM_GET_ATTESTATION_TOKEN, as openEuler's kernel has it: ``_IOWR('T',
 token of 8192 and its size. The device gives the token only: it extends nothing.
 """
 
+import errno
 import fcntl
 import os
 import struct
@@ -38,7 +39,10 @@ def request_token(challenge: bytes, device: Path = DEVICE) -> bytes:
     try:
         fcntl.ioctl(descriptor, _GET_TOKEN, command)
     except OSError as error:
-        raise DeviceError(f"{device}: {error.strerror}: the device gives no token; try again") from error
+        advice = "the device gives no token; try again"
+        if error.errno == errno.ENOTTY:
+            advice = "its driver does not know this request; update it"
+        raise DeviceError(f"{device}: {error.strerror}: {advice}") from error
     finally:
         os.close(descriptor)
     _, token, size = _COMMAND.unpack(command)
