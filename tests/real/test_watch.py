@@ -25,6 +25,7 @@ from tests.real.watching import (
 )
 
 from imarium.engine import Problem, ProblemKind, Watch, WatchOptions
+from imarium.engine.file_cache import FileCache
 from imarium.engine.guardian import Guardian
 from imarium.errors import MissingComponent, UsageError
 
@@ -133,14 +134,24 @@ def test_a_writer_that_comes_while_a_reader_still_waits_is_a_violation(root: Pat
     recorder = Recorder()
     path = root / "long"
     with path.open("wb") as file:
-        file.truncate(200 << 20)
-    with recorder.watch(root, WatchOptions(deadline=60)):
-        reader = python("import sys; open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
-        time.sleep(0.1)
+        file.truncate(1 << 30)
+    cache = FileCache()
+
+    def is_hashed() -> bool:
+        state = cache.known(path.stat().st_dev, path.stat().st_ino)
+        return state is not None and state.may_tomtou
+
+    options = WatchOptions(deadline=60)
+    with Watch([root], recorder.measurer(cache), recorder.problems.append, options=options):
+        reader = python("import sys; print(1,flush=True); f=open(sys.argv[1]); print(0,flush=True); input()", path)
+        writer = python("import sys; print(1,flush=True); input(); open(sys.argv[1],'r+b'); print(0)", path)
+        for process in (writer, reader):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "1\n"
+        wait_until(is_hashed)
         assert recorder.of(path) == []
-        with holding(path, os.O_WRONLY):
-            pass
-        assert reader.communicate(timeout=20)[0] == "0\n"
+        assert writer.communicate("\n", timeout=20)[0] == "0\n"
+        assert reader.communicate("\n", timeout=20)[0] == "0\n"
     path.unlink()
     assert recorder.of(path) == ["content", "violation"]
 
@@ -396,6 +407,58 @@ def use(path: Path) -> list[subprocess.Popen[str]]:
 
 def all_done(processes: list[subprocess.Popen[str]]) -> bool:
     return [process.communicate(timeout=15)[0] for process in processes] == ["0\n"] * len(processes)
+
+
+STANDING = """
+import resource, sys, time
+from pathlib import Path
+from imarium.engine import Watch, WatchOptions
+
+class Slow:
+    def opened(self, descriptor, task, *, executes):
+        time.sleep(0.5)
+    def closed(self, descriptor):
+        pass
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+with Watch([Path(sys.argv[1])], Slow(), lambda problem: None, options=WatchOptions(deadline=1)):
+    print("watching", flush=True)
+    sys.stdin.read()
+"""
+
+MANY = """
+import sys, threading
+failed = []
+def one():
+    try:
+        open(sys.argv[1])
+    except OSError as error:
+        failed.append(str(error))
+threads = [threading.Thread(target=one) for _ in range(400)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(failed)
+"""
+
+
+def test_more_events_at_once_than_files_may_be_open_refuse_nobody(root: Path) -> None:
+    """The kernel refuses an open whose event finds no descriptor: the engine takes no more than it has room for."""
+    path = root / "crowded"
+    path.write_text("crowded")
+    command = [sys.executable, "-c", STANDING, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as engine:
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "watching\n"
+        engine.send_signal(signal.SIGSTOP)
+        many = python(MANY, path)
+        time.sleep(2)
+        engine.send_signal(signal.SIGCONT)
+        try:
+            assert many.communicate(timeout=30)[0] == "[]\n"
+        finally:
+            engine.kill()
 
 
 def test_killing_the_engine_leaves_nobody_stuck(root: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imarium.engine import Event, FileMeasurer, PolicyFile, Problem, Watch, WatchOptions, builtin_policy
+from imarium.engine.file_cache import FileCache
 from imarium.engine.policy import Action
 from imarium.hashes import SHA256
 
@@ -60,8 +61,10 @@ class Recorder:
                 self.events.append(event)
             return new
 
-    def measurer(self) -> FileMeasurer:
-        return FileMeasurer(self.policy, self.add, hash_algorithm=SHA256, template="ima-ng", byte_order="little")
+    def measurer(self, cache: FileCache | None = None) -> FileMeasurer:
+        return FileMeasurer(
+            self.policy, self.add, hash_algorithm=SHA256, template="ima-ng", byte_order="little", cache=cache
+        )
 
     def watch(self, root: Path, options: WatchOptions | None = None) -> Watch:
         return Watch([root], self.measurer(), self.problems.append, options=options)

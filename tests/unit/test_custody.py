@@ -1,7 +1,7 @@
 """Custody over a simulated kernel: continuity, crashes at every step, refusals."""
 
 import tracemalloc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from tests.unit.custody_kernel import LAYOUT, Kernel, record, records
 
-from imarium.chain import RegisterValues, replay
+from imarium.chain import ChainState, RegisterValues, replay
 from imarium.custody import Custody, Event, Hook, Keeper, KeepResult, Log, ReadRegisters, Step, Store, no_registers
 from imarium.custody.journal import Journal
 from imarium.custody.listing import Listing, survey
@@ -17,7 +17,7 @@ from imarium.custody.steps import kill_at
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
-from imarium.hashes import SHA1, SHA256, SHA384
+from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm
 
 
 class Died(Exception):
@@ -427,6 +427,30 @@ def test_kept_records_that_were_changed_never_become_evidence(either: Host) -> N
         either.whole()
     changed(either, 100)
     assert either.whole() == ["boot_aggregate", *LONG, "a"]
+
+
+def test_a_log_that_is_refused_is_not_replayed_anew_for_each_look(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.keep("follow")
+    host.kernel.measure("failed", extend=False)
+    host.kernel.measure("a")
+    plain, replayed = Log.end_state, []
+
+    def end_state(self: Log, banks: Iterable[HashAlgorithm] = (SHA1,)) -> ChainState | None:
+        replayed.append(host.boot_id)
+        return plain(self, banks)
+
+    monkeypatch.setattr(Log, "end_state", end_state)
+    for number in range(4):
+        result = host.keep("follow")
+        assert (result.verdict, result.log) == ("refused", 0)
+        Custody(host.path).whole(host.kernel, boot_id="first", registers=host.registers, recheck=False)
+        host.kernel.measure(str(number))
+    assert replayed == ["first"]
+    host.kernel.kexec()
+    host.boot_id = "second"
+    for _ in range(2):
+        assert host.keep("follow").verdict == "refused"
+    assert replayed == ["first", "second"]
 
 
 def test_changed_records_are_named_where_no_register_is_reached(host: Host) -> None:

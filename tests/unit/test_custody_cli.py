@@ -179,6 +179,18 @@ def test_status_replays_only_what_was_not_noted_and_says_so(
     assert "noted at record 5,000, and replay of 0 records since" in shown
 
 
+def test_a_damaged_log_is_said_behind_the_list_of_the_others(run: Run, source: Path, tmp_path: Path) -> None:
+    run("keep", "--once", "--source", source)
+    (source / "binary_runtime_measurements").write_bytes(records("boot_aggregate", "/other"))
+    run("keep", "--once", "--source", source)
+    (tmp_path / "store" / "logs" / "0000" / "journal").write_bytes(b"{}\n{}\n")
+    status, out, err = run("log", "list", "--json")
+    assert (status, [log["log"] for log in json.loads(out)["logs"]]) == (3, [1])
+    assert "0000/journal" in err
+    status, out, _ = run("log", "list")
+    assert (status, "0001" in out, "0000" in out) == (3, True, False)
+
+
 def test_status_shows_what_is_wrong(run: Run, source: Path, tmp_path: Path) -> None:
     (source / "binary_runtime_measurements").write_bytes(records("/bin/a"))
     assert run("keep", "--once", "--source", source)[0] == 1

@@ -68,6 +68,16 @@ def test_closed_logs_are_compressed_and_read_as_before(store: Store) -> None:
     assert list(check_store(store)) == []
 
 
+def test_a_damaged_log_stays_and_hinders_no_other(store: Store) -> None:
+    (store.directory_of(0) / "journal").write_bytes(b"{}\n{}\n")
+    done = []
+    with pytest.raises(MalformedInput, match="0000/journal"):
+        for one in retain(store, Retention(larger_than=1)):
+            done.append((one.log, one.action))
+    assert done == [(1, "deleted")]
+    assert store.numbers == (0, 2)
+
+
 def test_any_program_that_knows_zstandard_reads_a_compressed_list(store: Store, tmp_path: Path) -> None:
     program = shutil.which("zstd")
     assert program is not None, "zstd is missing: apt install zstd"

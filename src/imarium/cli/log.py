@@ -13,8 +13,8 @@ from imarium.cli.log_status import LogOption, log_summary, status
 from imarium.cli.options import Json, Output, StoreDirectory
 from imarium.cli.output import byte_output, console, emit_json
 from imarium.cli.show import render_as, write_array
-from imarium.custody import Store, default_store
-from imarium.errors import UsageError
+from imarium.custody import Log, Store, default_store
+from imarium.errors import ImariumError, UsageError
 from imarium.formats.ascii import ascii_line
 
 __all__ = ["app"]
@@ -31,16 +31,26 @@ CountOption = Annotated[int | None, typer.Option("--count", metavar="N", min=0, 
 
 @app.command("list")
 def list_logs(store: StoreDirectory = None, as_json: Json = False) -> None:
-    """List the logs: one for each life of the registers, oldest first."""
+    """List the logs: one for each life of the registers, oldest first.
+
+    One that is damaged hinders no other: what is wrong with the first of them is said behind the list.
+    """
     place = _store(store)
-    logs = [place.log(number) for number in place.numbers]
+    logs, damaged = list[Log](), list[ImariumError]()
+    for number in place.numbers:
+        try:
+            logs.append(place.log(number))
+        except ImariumError as error:
+            damaged.append(error)
     if as_json:
         emit_json({"store": str(place.path), "logs": [log_summary(log) for log in logs]})
-        return
-    table = Table("log", "begun", "records", "bytes", "start", box=None, pad_edge=False)
-    for log in logs:
-        table.add_row(f"{log.number:04}", log.meta.created, str(log.records), str(log.bytes), log.meta.start)
-    console().print(table)
+    else:
+        table = Table("log", "begun", "records", "bytes", "start", box=None, pad_edge=False)
+        for log in logs:
+            table.add_row(f"{log.number:04}", log.meta.created, str(log.records), str(log.bytes), log.meta.start)
+        console().print(table)
+    if damaged:
+        raise damaged[0]
 
 
 @app.command()

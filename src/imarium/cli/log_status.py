@@ -21,8 +21,6 @@ LogOption = Annotated[int | None, typer.Option("--log", metavar="NUMBER", min=0,
 _EVENTS = 5
 """Of the journal's entries, how many a person is shown."""
 _ALARMING = frozenset({Event.GAP, Event.REFUSED})
-_ASIDE = frozenset({Event.COUNTED, Event.MACHINE, Event.REMOVED})
-"""Events after which what was refused stands as before."""
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -118,9 +116,7 @@ def _count(log: Log, event: Event) -> int:
 
 def _refused(store: Store, log: Log) -> str | None:
     """Why nothing is deleted from the kernel; None if that is not so, as far as is known, or the log is over."""
-    last = next((entry for entry in reversed(log.journal.entries) if entry.event not in _ASIDE), None)
-    is_refused = last is not None and last.event is Event.REFUSED and log.number == store.numbers[-1]
-    return last.detail if last is not None and is_refused else None
+    return log.refusal.detail if log.refusal is not None and log.number == store.numbers[-1] else None
 
 
 def _show_facts(out: Console, store: Store, log: Log, registers: _Registers) -> None:

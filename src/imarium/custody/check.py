@@ -16,7 +16,7 @@ from imarium.chain import ChainState, replay
 from imarium.custody.index import Index, read_index
 from imarium.custody.indexing import index_banks
 from imarium.custody.log import Log
-from imarium.custody.marks import STRIDE, Mark, Marker, Stretch
+from imarium.custody.marks import STRIDE, Mark, Marker, Stretch, agree
 from imarium.custody.ownership import check_owner
 from imarium.custody.rebuild import Rebuild, rebuild_of
 from imarium.custody.store import Store, StoreBusy
@@ -197,7 +197,7 @@ class _Check:
             known = self._index.mark(mark.records // STRIDE - 1)
         except ImariumError as error:
             return [*findings, self._finding("index", str(error), *between, mends=True)], mark
-        if (known.offset, known.digest) == (mark.offset, mark.digest) and _agree(known.state, mark.state):
+        if (known.offset, known.digest) == (mark.offset, mark.digest) and agree(known.state, mark.state):
             return findings, mark
         if not findings:
             findings.append(self._finding("list", "the bytes are not those that were indexed", *between))
@@ -224,7 +224,7 @@ class _Check:
                 detail = f"has {entry.records} records at byte {entry.bytes}, where there are {found.records}"
                 yield self._finding("journal", detail, *between)
                 return
-            if self._known and entry.state is not None and not _agree(entry.state, found):
+            if self._known and entry.state is not None and not agree(entry.state, found):
                 detail = f"does not lead to the registers that were noted at {entry.at}"
                 yield self._finding("list", detail, *between)
                 found = entry.state
@@ -253,18 +253,6 @@ class _Check:
         self, part: Part, detail: str, record: int | None = None, last: int | None = None, *, mends: bool = False
     ) -> Finding:
         return Finding(part, detail, self._log.number, record, record if last is None else last, mends)
-
-
-def _agree(left: ChainState | None, right: ChainState | None) -> bool:
-    """Whether two states say the same where both say something."""
-    if left is None or right is None:
-        return True
-    return left.records == right.records and all(
-        right.values[pcr][bank] == value
-        for pcr, banks in left.values.items()
-        for bank, value in banks.items()
-        if pcr in right.values and bank in right.values[pcr]
-    )
 
 
 def _modes(path: Path, number: int | None) -> Iterator[Finding]:

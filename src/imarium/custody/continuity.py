@@ -85,8 +85,10 @@ def decide(
 
     ``values`` were read before the end of ``kernel``. ``reset`` says whether the registers were reset since the log was
     written, None if that is not known; what they hold goes before it. The log is taken up where its journal ends; with
-    ``recheck``, and wherever no register is reached so, it is replayed from its first byte. Raises MalformedRecord for
-    a kernel list that cannot be read, and MalformedInput for a log that is not what its journal says.
+    ``recheck``, and when no register is reached so for the first time, it is replayed from its first byte.
+
+    Raises MalformedRecord for a kernel list that cannot be read, and MalformedInput for a log that is not what its
+    journal says.
     """
     found = _continues(log, kernel, values, _Life(boot_id, reset), recheck) if log else None
     if found is not None and found.verdict != "refused":
@@ -132,8 +134,9 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
             doubt = doubt or proof.doubt()
         if by_content is not None and not known:
             break  # no other place could be proved
-    if readable and not recheck:
-        log.end_state(banks)
+    refused = log.refusal
+    if readable and not recheck and (refused is None or refused.boot_id != life.boot_id):
+        log.end_state(banks)  # as it was not yet when it was last found so
     if by_content is None:
         return None
     if not readable and log.proved_by:

@@ -19,7 +19,7 @@ from imarium.custody.entry import GROWING, Entry, Event
 from imarium.custody.index import INDEX_FILE, read_index
 from imarium.custody.journal import SUM_SIZE, Journal, now
 from imarium.custody.life import Machine
-from imarium.custody.marks import Mark
+from imarium.custody.marks import Mark, agree
 from imarium.custody.meta import LogMeta, read_meta
 from imarium.custody.ownership import check_owner
 from imarium.custody.packed import PACKED_FILE, PackedList
@@ -35,6 +35,8 @@ _LONG_JOURNAL = 1 << 20
 """Size in bytes above which older lines of a journal are replaced by a snapshot."""
 _TELLING = GROWING.difference({Event.CUT})
 """Events that tell how a log stands; a run that died leaves whole records that the kernel still has."""
+_JUDGING = frozenset(Event).difference({Event.COUNTED, Event.MACHINE, Event.REMOVED})
+"""Events after which what was refused no longer stands."""
 _FILES = (LIST_FILE, PACKED_FILE, JOURNAL_FILE, META_FILE, INDEX_FILE)
 _LOOK = 1 << 15
 """How many bytes are read in one go where a record is looked for."""
@@ -157,12 +159,20 @@ class Log:
     @property
     def broken(self) -> bool:
         """Whether records are known to be missing behind the log's end, or may be as the journal was rebuilt."""
-        return self._latest(_TELLING | {Event.GAP}) in {Event.GAP, Event.REBUILT} and self.records > 0
+        last = self._latest(_TELLING | {Event.GAP})
+        return last is not None and last.event in {Event.GAP, Event.REBUILT} and self.records > 0
 
     @property
     def rebuilt(self) -> bool:
         """Whether the journal was rebuilt, and nothing was kept since: then its boot id may be an earlier kernel's."""
-        return self._latest(_TELLING) is Event.REBUILT
+        last = self._latest(_TELLING)
+        return last is not None and last.event is Event.REBUILT
+
+    @property
+    def refusal(self) -> Entry | None:
+        """The line that says why nothing is deleted from the kernel; None if the last run did not refuse to."""
+        last = self._latest(_JUDGING)
+        return last if last is not None and last.event is Event.REFUSED else None
 
     @property
     def noted_state(self) -> ChainState | None:
@@ -246,7 +256,7 @@ class Log:
         if noted and noted.state:
             state = replay(self.blocks(0, noted.bytes), self.layout, wanted, padded=padded).state
             position = noted.bytes
-            if not _agree(state, noted.state):
+            if not agree(state, noted.state):
                 raise self._changed(position)
         return replay(self.blocks(position), self.layout, wanted, padded=padded, start=state).state
 
@@ -370,9 +380,9 @@ class Log:
     def _padded(self, wanted: Iterable[HashAlgorithm]) -> frozenset[HashAlgorithm]:
         return self.meta.padded.intersection(wanted)
 
-    def _latest(self, events: Collection[Event]) -> Event | None:
-        """Which of these events was noted last."""
-        return next((entry.event for entry in reversed(self.journal.entries) if entry.event in events), None)
+    def _latest(self, events: Collection[Event]) -> Entry | None:
+        """The newest entry of one of these events."""
+        return next((entry for entry in reversed(self.journal.entries) if entry.event in events), None)
 
     def _checkpoint(self, accept: Callable[[Entry], bool]) -> Entry | None:
         """The newest entry that names a size of the list and is accepted."""
@@ -381,13 +391,3 @@ class Log:
 
 def _has(state: ChainState | None, banks: Collection[HashAlgorithm]) -> bool:
     return state is not None and not set(banks) - set(state.banks)
-
-
-def _agree(state: ChainState, noted: ChainState) -> bool:
-    """Whether two states say the same in the banks and registers that both know."""
-    return state.records == noted.records and all(
-        state.values[pcr][bank] == value
-        for pcr, banks in noted.values.items()
-        for bank, value in banks.items()
-        if pcr in state.values and bank in state.values[pcr]
-    )

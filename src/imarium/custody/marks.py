@@ -11,7 +11,7 @@ from imarium.chain import ChainState, Replay
 from imarium.formats.records import Frame, ListLayout, RecordFramer, frame_size
 from imarium.hashes import HashAlgorithm
 
-__all__ = ["STRIDE", "SUM_BYTES", "Mark", "Marker", "Stretch"]
+__all__ = ["STRIDE", "SUM_BYTES", "Mark", "Marker", "Stretch", "agree"]
 
 STRIDE = 1024
 """How many records lie between two marks."""
@@ -43,6 +43,18 @@ class Stretch:
 
     mark: Mark
     bad_digests: tuple[int, ...]
+
+
+def agree(left: ChainState | None, right: ChainState | None) -> bool:
+    """Whether two states say the same where both say something."""
+    if left is None or right is None:
+        return True
+    return left.records == right.records and all(
+        right.values[pcr][bank] == value
+        for pcr, banks in left.values.items()
+        for bank, value in banks.items()
+        if pcr in right.values and bank in right.values[pcr]
+    )
 
 
 class Marker:

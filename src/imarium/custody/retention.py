@@ -52,15 +52,20 @@ def retain(store: Store, wanted: Retention, *, now: datetime | None = None, dry:
     """Do what is ``wanted``, log by log; only say it, if ``dry``. Deleted logs are noted in the newest one's journal.
 
     Takes the store's exclusive lock for moments alone, so that custody goes on while a list is compressed. Raises
-    StoreBusy, MissingComponent and what opening a log raises; what was done so far stays.
+    StoreBusy and MissingComponent; what was done so far stays. A log that cannot be opened stays, too, and hinders no
+    other; what opening the first of them raised is raised at the end.
     """
-    time, freed = now or datetime.now(UTC), 0
+    time, freed, unopened = now or datetime.now(UTC), 0, list[ImariumError]()
     busy = StoreBusy(f"{store.path}: another process compresses or deletes logs; wait for it, or end it")
     with locked(store.path / _LOCK, busy=busy):
         for number in store.numbers[:-1]:
             done: Retained | None = None
             with store.lock():
-                log = store.log(number)
+                try:
+                    log = store.log(number)
+                except ImariumError as error:
+                    unopened.append(error)
+                    continue
                 reason = _why_deleted(log, wanted, time, _excess(store, wanted, freed if dry else 0))
                 if reason:
                     done = _delete(store, log, reason, dry)
@@ -69,6 +74,8 @@ def retain(store: Store, wanted: Retention, *, now: datetime | None = None, dry:
             if done is not None:
                 freed += done.freed
                 yield done
+    if unopened:
+        raise unopened[0]
 
 
 def _is_whole(log: Log) -> bool:
@@ -91,7 +98,7 @@ def _excess(store: Store, wanted: Retention, freed: int) -> int:
     """By how many bytes the logs are larger than wanted, less those that would have been freed."""
     if wanted.larger_than is None:
         return 0
-    return sum(_size(store.log(number)) for number in store.numbers) - freed - wanted.larger_than
+    return sum(_size(store.directory_of(number)) for number in store.numbers) - freed - wanted.larger_than
 
 
 def _is_before(text: str, limit: datetime) -> bool:
@@ -102,13 +109,13 @@ def _is_before(text: str, limit: datetime) -> bool:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)) < limit
 
 
-def _size(log: Log) -> int:
-    with durable.storage_errors(log.directory):
-        return sum(path.stat().st_size for path in log.directory.iterdir())
+def _size(directory: Path) -> int:
+    with durable.storage_errors(directory):
+        return sum(path.stat().st_size for path in directory.iterdir())
 
 
 def _delete(store: Store, log: Log, reason: str, dry: bool) -> Retained:
-    done = Retained(log.number, "deleted", _size(log), reason)
+    done = Retained(log.number, "deleted", _size(log.directory), reason)
     if not dry:
         newest = store.log()
         newest.recover()  # a run that died may have left half a line where the next one goes

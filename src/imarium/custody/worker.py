@@ -25,6 +25,8 @@ __all__ = ["SourceConfig", "Worker"]
 
 _MOST_GAPS = 100
 """How many gaps a status has at most."""
+_WORK = 0.1
+"""Seconds of processor time that show that a worker is at work."""
 _TICK = 60.0
 """Seconds after which a worker that waits looks up, at the latest."""
 
@@ -79,6 +81,8 @@ class Worker:
         self._ended = False
         self._failures = 0
         self._drained_at = self._beat_at = clock()
+        self._processor: int | None = None
+        self._worked_before = 0.0
         self._keeper: Keeper | None = None
         self._sightings = Sightings()
         self.status = SourceStatus(config.name, str(config.store))
@@ -105,11 +109,22 @@ class Worker:
         return self._ended and not self._stopping
 
     def quiet_for(self) -> float:
-        """Seconds since it last showed that it lives."""
+        """Seconds since it last showed that it lives: by a step, or by the work it was seen to do. For one thread."""
+        worked = self._worked()
+        if worked >= self._worked_before + _WORK:
+            self._worked_before = worked
+            self._beat_at = self._clock()
         return self._clock() - self._beat_at
+
+    def _worked(self) -> float:
+        """Processor time of its thread in seconds: a step over a long list takes long, and is no reason to end it."""
+        with suppress(OSError):  # it has ended
+            return 0.0 if self._processor is None else time.clock_gettime(self._processor)
+        return 0.0
 
     def run(self) -> None:
         """Drain when due, until told to stop."""
+        self._processor = time.pthread_getcpuclockid(threading.get_ident())
         self._emit("started", f"keeping {self.config.name} in {self.config.store}")
         try:
             cause: Cause | None = Cause.START
