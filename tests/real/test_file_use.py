@@ -195,6 +195,18 @@ def test_readers_that_were_let_go_a_moment_ago() -> None:
             process.communicate()
 
 
+def test_readers_that_were_let_go_are_forgotten_also_while_one_waits_for_long() -> None:
+    readers = RecentReaders()
+    with readers.reading(1, 1, 1):
+        for number in range(1000):
+            with readers.reading(1, number, 2):
+                pass
+        time.sleep(0.05)
+        with readers.reading(1, 2, 3):
+            pass
+        assert len(readers) == 2
+
+
 def test_on_which_file_system_it_is(root: Path, verity: Path) -> None:
     (root / "file").write_text("x")
     found = {}

@@ -120,7 +120,7 @@ def test_a_writer_that_comes_while_a_reader_still_waits_is_a_violation(
 
     monkeypatch.setattr("imarium.engine.collect.hash_content", hash_slowly)
     with recorder.watch(root):
-        reader = python("import sys; open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
+        reader = python("import sys; f=open(sys.argv[1]); print(0,flush=True); sys.stdin.read()", path)
         assert begun.wait(PATIENCE)
         writer = python("import os,sys; os.open(sys.argv[1],os.O_WRONLY); print(0)", path)
         until(lambda: waits(writer))

@@ -219,6 +219,58 @@ def all_done(processes: list[subprocess.Popen[str]]) -> bool:
     return [process.communicate(timeout=PATIENCE)[0] for process in processes] == ["0\n"] * len(processes)
 
 
+STANDING = """
+import resource, sys, time
+from pathlib import Path
+from imarium.engine import Watch, WatchOptions
+
+class Slow:
+    def opened(self, descriptor, task, *, executes):
+        time.sleep(0.5)
+    def closed(self, descriptor):
+        pass
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+with Watch([Path(sys.argv[1])], Slow(), lambda problem: None, options=WatchOptions(deadline=1)):
+    print("watching", flush=True)
+    sys.stdin.read()
+"""
+
+MANY = """
+import sys, threading
+failed = []
+def one():
+    try:
+        open(sys.argv[1])
+    except OSError as error:
+        failed.append(str(error))
+threads = [threading.Thread(target=one) for _ in range(400)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(failed)
+"""
+
+
+def test_more_events_at_once_than_files_may_be_open_refuse_nobody(root: Path) -> None:
+    """The kernel refuses an open whose event finds no descriptor: the engine takes no more than it has room for."""
+    path = root / "crowded"
+    path.write_text("crowded")
+    command = [sys.executable, "-c", STANDING, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as engine:
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "watching\n"
+        engine.send_signal(signal.SIGSTOP)
+        many = python(MANY, path)
+        time.sleep(2)
+        engine.send_signal(signal.SIGCONT)
+        try:
+            assert many.communicate(timeout=PATIENCE)[0] == "[]\n"
+        finally:
+            engine.kill()
+
+
 def test_killing_the_engine_leaves_nobody_stuck(root: Path) -> None:
     path = program(root, "killed")
     with hanging(root, "sleep") as engine:
