@@ -39,6 +39,24 @@ _LOG = logging.getLogger("imarium.engine")
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Where the kernel's files are to be shown, and which of them."""
+
+    mount: Path
+    staging: bool
+    nested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is to be watched, how long anybody waits for it, and which processes do not."""
+
+    paths: tuple[Path, ...]
+    deadline: float
+    exempt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRun:
     """What was asked for. ``chosen`` says that ``directory`` was named and is not the default one."""
 
@@ -47,12 +65,8 @@ class EngineRun:
     options: EngineOptions
     roots: tuple[str, ...]
     policy: tuple[str, ...]
-    mount: Path | None
-    staging: bool
-    nested: bool
-    watch: tuple[Path, ...]
-    deadline: float
-    exempt: tuple[int, ...]
+    files: Files | None
+    watched: Watched | None
     measure: tuple[Path, ...]
     restore: Path | None
     once: bool
@@ -68,22 +82,22 @@ def run_engine(run: EngineRun) -> int:
         directory = run.directory
         if run.once and not run.chosen:  # its list ends with it, and the place of another engine's stays as it is
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imarium-engine-")))
-        policy, files = _policy(run.policy)
-        if run.mount is not None and not is_running(directory):  # which is refused below
-            require_mountable(run.mount)
+        policy, rules = _policy(run.policy)
+        if run.files and not is_running(directory):  # which is refused below
+            require_mountable(run.files.mount)
         roots = _roots(stack, run.roots)
         engine = Engine(directory, options=run.options, roots=roots, policy=policy, restore=run.restore)
         watch = _watch(engine, run, roots)
         stack.enter_context(engine)  # which extends the registers: what can be refused before that was
         with ExitStack() as parts:
             with _handing_back(engine, run.restore):
-                for path in files:
+                for path in rules:
                     engine.policy.append(os.fsencode(path.absolute()))
                 banks = _banks(roots, run.options.hash_algorithm)
                 wait = None if run.once else parts.enter_context(_served(run, engine, watch, banks))
                 recorded = [(path, engine.measure_file(path)) for path in run.measure]
             if wait is not None:
-                where = f"mounted at {run.mount}" if run.mount else "running"
+                where = f"mounted at {run.files.mount}" if run.files else "running"
                 progress_console().print(f"{where}; interrupt to end, or --stop", markup=False)
                 with suppress(KeyboardInterrupt):
                     wait()
@@ -134,11 +148,11 @@ def _banks(roots: Sequence[RootOfTrust], algorithm: HashAlgorithm) -> list[HashA
 
 def _watch(engine: Engine, run: EngineRun, roots: Sequence[RootOfTrust]) -> Watch | None:
     """The watch that was asked for, which has not begun. Raises UsageError, MissingComponent where it could not."""
-    if not run.watch:
+    if run.watched is None:
         return None
     own = (process for root in roots if isinstance(root, HasProcesses) for process in root.processes)
-    options = WatchOptions(deadline=run.deadline, exempt=(*run.exempt, *own))
-    return engine.watch(run.watch, mounts=[run.mount] if run.mount else [], options=options)
+    options = WatchOptions(deadline=run.watched.deadline, exempt=(*run.watched.exempt, *own))
+    return engine.watch(run.watched.paths, mounts=[run.files.mount] if run.files else [], options=options)
 
 
 @contextmanager
@@ -162,10 +176,10 @@ def _served(
     end: Callable[[], None] = ended.set
     wait: Callable[[], object] = ended.wait
     with ExitStack() as stack:
-        if run.mount is not None:
-            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging, nested=run.nested)
+        if run.files:
+            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.files.staging, nested=run.files.nested)
             everyone = os.geteuid() == 0  # as for the kernel's files, their modes say who may
-            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine", allow_other=everyone))
+            mount = stack.enter_context(mounted(tree, run.files.mount, fsname="imarium-engine", allow_other=everyone))
             end, wait = mount.end, mount.wait
         else:
             stack.enter_context(_signals(ended))
