@@ -179,7 +179,7 @@ def guest(place: Path, provider: str) -> Iterator[Path]:
         yield mount
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 def _main() -> None:

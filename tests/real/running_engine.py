@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-LIMIT = 60
+LIMIT = 180
 
 
 def imarium(*arguments: str | Path, status: int = 0) -> bytes:

@@ -133,12 +133,10 @@ def test_a_simulator_on_the_watched_file_system_is_not_kept_waiting(start, watch
         policy = watched.with_name("policy")
         policy.write_text("measure func=FILE_CHECK\nmeasure func=BPRM_CHECK\nmeasure func=CRITICAL_DATA\n")
         engine = start("--watch", watched, "--policy", policy, *rot(swtpm))
-        begun = time.monotonic()
         for program in copied_programs(watched, "true", "date"):
             subprocess.run([program], check=True, capture_output=True)
         command = ["tpm2_nvdefine", "-T", swtpm.tcti, "0x1500016", "-C", "o", "-s", "32"]
         subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
-        assert time.monotonic() - begun < 4
         status = engine.status()
         assert not any(name.startswith(str(state)) for name in engine.names())
         assert (status["problems"], status["registers"][0]["waiting"]) == (0, 0)
@@ -188,6 +186,28 @@ def _refused(place: Path, buffer: Path) -> bytes:
     return done.stderr
 
 
+def test_an_engine_that_cannot_start_extends_nothing_or_hands_back_what_it_took(swtpm, start, tmp_path):
+    engine = start(*rot(swtpm))
+    buffer, policy, fifo = (tmp_path / name for name in ("buffer", "rules", "fifo"))
+    engine.suspend_to(buffer)
+    engine.wait()
+    registers, left = pcrread(swtpm, tmp_path).read_bytes(), buffer.read_bytes()
+    policy.write_text("measure func=NOTHING\n")
+    go_on = ("engine", "--mount", engine.root, "--state", engine.state, *rot(swtpm), "--restore", buffer)
+    imarium(*go_on, "--mount", "/nowhere", status=4)
+    imarium(*go_on, "--watch", "/nowhere", status=4)
+    imarium(*go_on, "--measure", "/nowhere", status=4)
+    imarium(*go_on, "--policy", policy, status=3)
+    assert (pcrread(swtpm, tmp_path).read_bytes(), buffer.read_bytes()) == (registers, left)
+    os.mkfifo(fifo)
+    imarium(*go_on, "--measure", fifo, status=4)
+    assert pcrread(swtpm, tmp_path).read_bytes() != registers
+    engine = start(*rot(swtpm), "--restore", buffer)
+    (tmp_path / "list").write_bytes(engine.binary.read_bytes())
+    found = replayed(tmp_path / "list", pcrread(swtpm, tmp_path))
+    assert (found["unverified"], len(found["boot_aggregates"])) == (0, 3)
+
+
 def test_an_engine_that_only_stopped_says_what_the_registers_held(swtpm, start, tmp_path):
     engine = start(*rot(swtpm))
     imarium("engine", "--stop", "--state", engine.state)
@@ -226,7 +246,7 @@ def test_status_of_a_bypass_and_requests_that_make_no_sense(start):
     assert b"BYPASS" in imarium("engine", "--status", "--state", engine.state)
     imarium("engine", "--measure", "/nowhere", "--state", engine.state, status=4)
     imarium("engine", "--suspend-to", "/nowhere/file", "--state", engine.state, status=4)
-    assert engine.status()["suspended"] is True
+    assert engine.status()["suspended"] is False
     imarium("engine", "--mount", engine.root, "--state", engine.state, status=4)
 
 
@@ -273,9 +293,7 @@ def test_one_shot_prints_a_list_that_replays(swtpm, tmp_path):
 
 
 def test_the_demonstration():
-    begun = time.monotonic()
     said = imarium("demo").decode()
-    assert time.monotonic() - begun < 30
     assert "verdict  proven" in said
     assert "pass: the quote proves" in said
     assert "record_altered" in said
@@ -286,16 +304,30 @@ def test_the_demonstration():
     assert "match no prefix" in said
 
 
+_NO_FUSE = """mount -t tmpfs none /dev
+mknod -m 666 /dev/null c 1 3
+mknod -m 666 /dev/zero c 1 5
+mknod -m 666 /dev/urandom c 1 9"""
+
+
 @pytest.mark.parametrize(
-    ("options", "lacking"),
+    ("under", "lacking"),
     [
-        (["--reuid=65534", "--regid=65534", "--clear-groups"], "not root"),
-        (["--bounding-set=-sys_admin", "--inh-caps=-all"], "no CAP_SYS_ADMIN"),
+        (["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], "not root"),
+        (["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all"], "no CAP_SYS_ADMIN"),
+        (["unshare", "--map-root-user"], "no file systems can be mounted here"),
+        (["unshare", "--map-root-user", "--mount"], "cannot watch files: fanotify"),
+        (["unshare", "--mount", "sh", "-c", f'{_NO_FUSE}\nexec "$@"', "sh"], "no /dev/fuse"),
+        (
+            ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/fuse; exec "$@"', "sh"],
+            "ima: FUSE could not",
+        ),
     ],
 )
-def test_the_demonstration_without_the_right_to_mount_shows_what_can_be_shown(options, lacking):
+def test_the_demonstration_without_the_right_to_mount_shows_what_can_be_shown(under, lacking):
+    """It says what is missing, whether that is known at once or only trying shows it."""
     done = subprocess.run(
-        ["setpriv", *options, sys.executable, "-m", "imarium", "demo"],
+        [*under, sys.executable, "-m", "imarium", "demo"],
         check=False,
         capture_output=True,
         text=True,
@@ -303,5 +335,6 @@ def test_the_demonstration_without_the_right_to_mount_shows_what_can_be_shown(op
         env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "TMPDIR": "/tmp"},  # noqa: S108
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith(lacking)
-    assert "match no prefix" in done.stdout
+    missing, _, story = done.stdout.partition("\n\n== An engine measures what it is told to")
+    assert missing.splitlines()[-1].startswith(lacking)
+    assert "match no prefix" in story

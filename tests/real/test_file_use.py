@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.real.verity_fs import CONTENT, DIGEST
-from tests.real.watching import holding, mounted, python, wait_until
+from tests.real.watching import holding, mounted, python
+from tests.waiting import PATIENCE, until
 
 from imarium.engine import Access, Action, Event, FileMeasurer, Hook, PolicyFile, event_data, find_template
 from imarium.engine.collect import NoVerityDigest
@@ -36,7 +37,7 @@ def verity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     command = [sys.executable, str(Path(__file__).with_name("verity_fs.py")), str(place)]
     with subprocess.Popen(command) as server:
         try:
-            wait_until(lambda: server.poll() is None and place.is_mount())
+            until(lambda: server.poll() is None and place.is_mount())
             yield place
         finally:
             subprocess.run(["umount", str(place)], check=False)
@@ -47,7 +48,7 @@ def waiting_in(fifo: Path, code: str) -> Iterator[int]:
     """A process that waits in a call that opens a fifo; its id."""
     process = python(code, fifo)
     try:
-        wait_until(lambda: open_call(process.pid).flags is not None)
+        until(lambda: open_call(process.pid).flags is not None)
         yield process.pid
     finally:
         process.kill()
@@ -112,7 +113,7 @@ def test_who_has_thousands_of_groups_is_told_all_the_same() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"0\n"
         found = subject_of(process.pid)
-        process.communicate(b"\n", timeout=10)
+        process.communicate(b"\n", timeout=PATIENCE)
     assert (found.uid, found.euid, found.gid, found.may_setuid) == (1234, 1234, 1235, False)
 
 
@@ -179,7 +180,7 @@ def test_readers_that_were_let_go_a_moment_ago() -> None:
         for process in (busy, idle):
             assert process.stdout is not None
             assert process.stdout.readline() == "1\n"
-        wait_until(lambda: not is_opening(idle.pid))
+        until(lambda: not is_opening(idle.pid))
         with readers.reading(1, 2, busy.pid), readers.reading(1, 3, idle.pid):
             assert readers.any(1, 2, but=0)
             assert not readers.any(1, 2, but=busy.pid)
@@ -192,6 +193,18 @@ def test_readers_that_were_let_go_a_moment_ago() -> None:
         for process in (busy, idle):
             process.kill()
             process.communicate()
+
+
+def test_readers_that_were_let_go_are_forgotten_also_while_one_waits_for_long() -> None:
+    readers = RecentReaders()
+    with readers.reading(1, 1, 1):
+        for number in range(1000):
+            with readers.reading(1, number, 2):
+                pass
+        time.sleep(0.05)
+        with readers.reading(1, 2, 3):
+            pass
+        assert len(readers) == 2
 
 
 def test_on_which_file_system_it_is(root: Path, verity: Path) -> None:

@@ -285,13 +285,13 @@ def test_a_mount_in_a_thread_ends_with_its_block_although_files_are_open(tree, p
 def test_a_mount_in_a_thread_is_ended_from_outside(tree, place):
     with mounted(tree, place, fsname="imarium-test") as found:
         subprocess.run(["umount", place], check=True)
-        assert found.wait(20)
+        assert found.wait(60)
     with mounted(tree, place, fsname="imarium-test") as found:
         unmount(place)
-        assert found.wait(20)
+        assert found.wait(60)
     with mounted(tree, place, fsname="imarium-test") as found:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        assert found.wait(20)
+        assert found.wait(60)
         assert (place / "made").read_bytes() == b"content"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert not is_mounted(place)
@@ -336,7 +336,7 @@ def test_a_user_without_privileges_mounts_and_unmounts():
             print((place / "made").read_bytes(), place.stat().st_uid, tree.administers)
         with mounted(tree, place, fsname="imarium-test") as found:
             unmount(place)
-            print(found.wait(20))
+            print(found.wait(60))
     """
     with tempfile.TemporaryDirectory() as directory:
         os.chown(directory, 1000, 1000)
@@ -360,7 +360,7 @@ def test_what_a_killed_server_leaves_is_told_and_can_be_unmounted(tree, place):
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
         server.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while is_mounted(place):
         try:
             with (

@@ -141,7 +141,7 @@ def engine(td: Machine) -> Iterator[Machine]:
         yield td
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def test_an_engines_list_in_a_td_is_of_column_2(engine: Machine) -> None:

@@ -5,11 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from tests.real.conftest import Swtpm
+from tests.waiting import until
 
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import PcrIndex
@@ -26,16 +26,12 @@ from imarium.rot.tpm_root import tpm_root
 BANKS = (SHA1, SHA256, SHA384, SHA512)
 
 
-def gone(pid: int, seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
+def gone(pid: int) -> bool:
+    """Whether a process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_pcrs_have_names_banks_and_flags(shared_swtpm: Swtpm) -> None:
@@ -124,11 +120,11 @@ def test_it_ends_with_its_owner_also_when_that_is_killed(tmp_path: Path) -> None
     try:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
-        assert not gone(pid, 0.1)
+        assert not gone(pid)
     finally:
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-    assert gone(pid)
+    until(lambda: gone(pid))
     own = OwnSwtpm(tmp_path)
     try:
         assert own.start() == own.start()

@@ -210,9 +210,7 @@ def test_reading_and_measuring_go_on_beside_each_other(served, staged):
         served.client().stage()
     descriptor = os.open(served.root / f"binary_runtime_measurements_sha1{'_staged' if staged else ''}", os.O_RDONLY)
     start = os.read(descriptor, 100)
-    before = time.monotonic()
     served.measure(500)
-    assert time.monotonic() - before < 5
     with pytest.raises(ListBusy):
         served.client().delete_staged()
     rest = []

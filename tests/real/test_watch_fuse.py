@@ -1,22 +1,22 @@
-"""Watching a file system that fails to close files: whoever waits goes on, and nothing is used up."""
+"""Watching file systems that fail to close files, or never open one: everybody else goes on, nothing is used up."""
 
 import errno
 import importlib.util
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.real.watching import Recorder, python
+from tests.real.watching import Recorder, mounted, patient, python, read_by_another
+from tests.waiting import PATIENCE, until
 
-from imarium.engine import WatchOptions
 from imarium.fuse import unmount
 
 SERVER = """
-import errno, stat, sys
+import errno, stat, sys, time
 import mfusepy
 
 class Files(mfusepy.Operations):
@@ -26,6 +26,8 @@ class Files(mfusepy.Operations):
             return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
         return {"st_mode": stat.S_IFREG | 0o644, "st_nlink": 1, "st_size": 7}
     def open(self, path, flags):
+        while path == "/never":
+            time.sleep(1)
         return 1
     def read(self, path, size, offset, number):
         return b"content"[offset : offset + size]
@@ -36,28 +38,31 @@ mfusepy.FUSE(Files(), sys.argv[1], foreground=True)
 """
 
 
+@dataclass(frozen=True)
+class Served:
+    """A file system that a process serves."""
+
+    place: Path
+    process: subprocess.Popen[bytes]
+
+
 @pytest.fixture
-def failing(tmp_path: Path) -> Iterator[Path]:
-    """A file system whose files cannot be closed without an error."""
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A file system whose files cannot be closed without an error, and of which ``never`` is not opened at all."""
     assert importlib.util.find_spec("mfusepy"), "mfusepy is missing: pip install 'imarium[fuse]'"
-    place = tmp_path / "failing"
+    place = tmp_path / "served"
     place.mkdir()
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(place)])
-    deadline = time.monotonic() + 20
-    while not place.is_mount():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield place
-    unmount(place)
-    assert process.wait(20) == 0
+    until(lambda: place.is_mount() or process.poll() is not None)
+    assert process.poll() is None
+    yield Served(place, process)
+    unmount(place)  # whoever serves has ended then, or ends
+    process.wait(PATIENCE)
 
 
 READER = """
-import os, sys, time
-begun = time.monotonic()
+import os, sys
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
-print(time.monotonic() - begun)
 try:
     os.close(descriptor)
 except OSError as error:
@@ -65,13 +70,51 @@ except OSError as error:
 """
 
 
-def test_a_file_that_fails_to_close_keeps_nobody(failing: Path) -> None:
+def test_a_file_that_fails_to_close_keeps_nobody(served: Served) -> None:
     recorder = Recorder()
-    paths = [failing / f"file{number}" for number in range(6)]
-    with recorder.watch(failing, WatchOptions(deadline=10, waiting=2, workers=1)):
+    paths = [served.place / f"file{number}" for number in range(6)]
+    with recorder.watch(served.place, patient(waiting=2, workers=1)):
         for path in paths:
-            took, error = python(READER, path).communicate(timeout=20)[0].splitlines()
-            assert float(took) < 5
+            error, _ = python(READER, path).communicate(timeout=PATIENCE)
             assert int(error) == errno.EIO
     assert recorder.problems == []
     assert [event.name for event in recorder.events] == list(map(os.fsencode, paths))
+
+
+ENGINE = """
+import sys
+from pathlib import Path
+from imarium.engine import Watch, WatchOptions
+
+class Quick:
+    def opened(self, descriptor, task, *, executes):
+        pass
+    def closed(self, descriptor):
+        pass
+
+def tell(problem):
+    print(problem.kind.value, problem.name.decode(), flush=True)
+
+with Watch([Path(path) for path in sys.argv[1:]], Quick(), tell, options=WatchOptions(deadline=1)):
+    print("watching", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_file_that_is_never_opened_keeps_nobody_elsewhere(served: Served, tmp_path: Path) -> None:
+    """The kernel opens it once more for the engine, and that never ends: with it, the events of this file system."""
+    with mounted(tmp_path, 16) as other:
+        (other / "file").write_text("content")
+        command = [sys.executable, "-c", ENGINE, str(served.place), str(other)]
+        engine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert engine.stdout is not None
+        assert engine.stdout.readline() == "watching\n"
+        stuck = python(READER, served.place / "never")
+        try:
+            assert engine.stdout.readline() == f"overdue {served.place}\n"
+            read_by_another(other / "file")
+        finally:
+            served.process.kill()  # which lets everybody go
+            engine.kill()
+            for process in (engine, stuck):
+                process.communicate(timeout=PATIENCE)

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from tests.waiting import PATIENCE
 
 from imarium.engine import Event, FileMeasurer, PolicyFile, Problem, Watch, WatchOptions, builtin_policy
 from imarium.engine.policy import Action
@@ -43,6 +45,11 @@ def mounted(place: Path, megabytes: int = 64) -> Iterator[Path]:
         image.unlink()
 
 
+def patient(**more: Any) -> WatchOptions:
+    """Options for a machine that does much else: what is not stuck is in time."""
+    return replace(WatchOptions(deadline=2 * PATIENCE, patience=4 * PATIENCE), **more)
+
+
 @dataclass
 class Recorder:
     """What a measurer records, and what problems a watch tells of."""
@@ -64,12 +71,28 @@ class Recorder:
         return FileMeasurer(self.policy, self.add, hash_algorithm=SHA256, template="ima-ng", byte_order="little")
 
     def watch(self, root: Path, options: WatchOptions | None = None) -> Watch:
-        return Watch([root], self.measurer(), self.problems.append, options=options)
+        return Watch([root], self.measurer(), self.problems.append, options=options or patient())
 
     def of(self, path: Path) -> list[str]:
         """The records of a file: ``content`` or ``violation``."""
         name = os.fsencode(path)
         return ["violation" if event.violation else "content" for event in self.events if event.name == name]
+
+
+class Stuck:
+    """A measurer that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Semaphore(0)
+        self.free = threading.Event()
+
+    def opened(self, descriptor: int, task: int, *, executes: bool) -> None:
+        del descriptor, task, executes
+        self.entered.release()
+        self.free.wait(10 * PATIENCE)
+
+    def closed(self, descriptor: int) -> None:
+        del descriptor
 
 
 def program(root: Path, name: str, more: bytes = b"") -> Path:
@@ -97,25 +120,21 @@ def holding(path: Path, flags: int) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "open\n"
         yield process
     finally:
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
-def read_by_another(path: Path, timeout: float = 20) -> float:
+def read_by_another(path: Path) -> float:
     """Open a file for reading in another process; how many seconds that took inside it."""
     code = (
         "import os,sys,time; t=time.monotonic(); os.close(os.open(sys.argv[1],os.O_RDONLY)); print(time.monotonic()-t)"
     )
-    out, _ = python(code, path).communicate(timeout=timeout)
+    out, _ = python(code, path).communicate(timeout=PATIENCE)
     return float(out)
 
 
-def wait_until(condition: object, seconds: float = 10) -> None:
-    """Wait for something that another thread does."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+def waits(process: subprocess.Popen[str]) -> bool:
+    """Whether a process waits for a watch to let it open a file."""
+    return Path(f"/proc/{process.pid}/wchan").read_text().startswith("fanotify")
 
 
 RUNNER = """

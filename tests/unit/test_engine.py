@@ -5,6 +5,7 @@ import errno
 import itertools
 import logging
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -337,7 +338,7 @@ def test_any_buffer_is_restored_or_refused(tail, cut):
     queue = MeasurementQueue()
     queue.restore(made)
     queue.suspend()
-    _, blocks = kexec_buffer(queue)
+    blocks = kexec_buffer(queue)
     data = b"".join(blocks)
     assert list(records_in_buffer([data], "little")) == made
     for damaged in (data[: cut * 7] + tail, tail, data[:24] + tail):
@@ -345,12 +346,38 @@ def test_any_buffer_is_restored_or_refused(tail, cut):
             list(records_in_buffer([damaged], "little"))
 
 
-def test_a_directory_to_suspend_to_is_refused_and_measuring_goes_on(tmp_path):
+def test_where_no_file_can_be_suspended_to_is_refused_and_measuring_goes_on(tmp_path):
     with Engine(tmp_path / "e", policy=EVERYTHING) as engine:
         for path in (tmp_path, Path("/"), Path()):
             with pytest.raises(UsageError, match="name a file"):
                 engine.suspend_to(path)
+        (tmp_path / "file").touch()
+        for path in (tmp_path / "nowhere" / "file", tmp_path / "file" / "file", Path("/proc/file")):
+            with pytest.raises(MissingComponent):
+                engine.suspend_to(path)
         assert engine.measure_critical_data(b"label", b"name", b"data")
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """Writing fails behind that many bytes, as where a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_full_halfway_leaves_measuring_suspended_until_there_is_another_file(tmp_path):
+    with Engine(tmp_path / "e", policy=EVERYTHING) as engine:
+        engine.measure_critical_data(b"label", b"name", bytes(1 << 20))
+        with files_of_at_most(1 << 16), pytest.raises(MissingComponent, match="too large"):
+            engine.suspend_to(tmp_path / "buffer")
+        assert engine.status().suspended
+        assert engine.suspend_to(tmp_path / "buffer") == 5
+    with Engine(tmp_path / "e", restore=tmp_path / "buffer") as engine:
+        assert len(engine.queue.current) == 6
 
 
 def test_a_buffer_of_more_templates_than_a_kernel_has_is_refused():
@@ -360,10 +387,10 @@ def test_a_buffer_of_more_templates_than_a_kernel_has_is_refused():
     made = [Measurement(IMA_PCR, find_template(name), bytes(4 * 6)) for name in names]
     queue = MeasurementQueue()
     queue.restore(made[:MOST_TEMPLATES])
-    assert len(list(records_in_buffer(kexec_buffer(queue)[1], "little"))) == MOST_TEMPLATES
+    assert len(list(records_in_buffer(kexec_buffer(queue), "little"))) == MOST_TEMPLATES
     queue.add(made[MOST_TEMPLATES])
     with pytest.raises(MalformedInput, match="templates"):
-        list(records_in_buffer(kexec_buffer(queue)[1], "little"))
+        list(records_in_buffer(kexec_buffer(queue), "little"))
 
 
 def test_one_engine_per_directory(tmp_path):

@@ -4,11 +4,14 @@ import contextlib
 import json
 import socket
 import threading
+import time
 
 import pytest
 
 from imarium.engine.control import CONTROL, ask, is_running, serving
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
+
+HELD: list[threading.Event] = []
 
 
 def answer(request):
@@ -21,7 +24,19 @@ def answer(request):
             raise MissingComponent("not there")
         case "refused":
             raise RefusedOperation("would lose it")
+        case "hold":
+            HELD[0].wait(20)
     return {}
+
+
+@pytest.fixture
+def held():
+    """Lets the answers to ``hold`` go."""
+    found = threading.Event()
+    HELD.append(found)
+    yield found
+    found.set()
+    HELD.clear()
 
 
 @pytest.fixture
@@ -45,18 +60,18 @@ def raw(place, data, monkeypatch):
         return got
 
 
-def test_questions_are_answered_one_after_the_other_from_many_threads(place):
+def test_questions_of_many_are_answered(place):
     got: list[object] = []
 
     def one(number):
         got.append(ask(place, {"command": "echo", "text": number})["got"])
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(map(str, got)) == sorted(map(str, range(20)))
+    assert sorted(map(str, got)) == sorted(map(str, range(40)))
     assert (place / CONTROL).stat().st_mode & 0o777 == 0o600
 
 
@@ -80,6 +95,48 @@ def test_a_line_without_end_is_cut_off(place, monkeypatch):
     with contextlib.suppress(OSError):
         assert raw(place, b"x" * (3 << 20), monkeypatch) == b""
     assert ask(place, {"command": "echo", "text": 1}) == {"got": 1}
+
+
+def test_one_that_is_silent_or_takes_long_keeps_no_other(place, held, monkeypatch):
+    monkeypatch.chdir(place)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(15)]
+        for number, connection in enumerate(slow):
+            connection.connect(CONTROL)
+            if number % 2:
+                connection.sendall(b'{"command": "hold"}\n')
+        assert ask(place, {"command": "echo", "text": 1}, patience=5) == {"got": 1}
+        held.set()
+
+
+def test_more_than_can_be_looked_after_are_not_answered_until_some_have_gone(place, held, monkeypatch, caplog):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("imarium.engine.control._PATIENCE", 1.0)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(16)]
+        for connection in slow:
+            connection.connect(CONTROL)
+            connection.sendall(b'{"command": "hold"}\n')
+        with pytest.raises(DeviceError, match="broke off"):
+            ask(place, {"command": "echo", "text": 1}, patience=5)
+        assert "16 requests take long" in caplog.text
+        held.set()
+        for connection in slow:
+            assert connection.recv(100) == b"{}\n"
+    assert ask(place, {"command": "echo", "text": 1}, patience=5) == {"got": 1}
+
+
+def test_a_request_that_comes_by_drops_is_cut_off(place, monkeypatch):
+    """What counts is how long all of it takes."""
+    monkeypatch.setattr("imarium.engine.control._PATIENCE", 0.5)
+    monkeypatch.chdir(place)
+    begun = time.monotonic()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, pytest.raises(BrokenPipeError):
+        connection.connect(CONTROL)
+        while time.monotonic() - begun < 10:
+            connection.sendall(b" ")
+            time.sleep(0.05)
+    assert time.monotonic() - begun < 5
 
 
 def test_others_are_not_answered(place, monkeypatch):

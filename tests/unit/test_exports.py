@@ -303,6 +303,7 @@ EXPORTS = {
         "mount",
         "mounted",
         "require_library",
+        "require_mountable",
         "unmount",
     },
     "imarium.registers": {

@@ -10,8 +10,8 @@ from tests.unit.faulty_root import FaultyRoot
 
 from imarium.chain import extend
 from imarium.errors import UsageError
-from imarium.hashes import SHA384
-from imarium.registers import FileRegisters
+from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm, by_name
+from imarium.registers import Access, FileRegisters, MemoryRegisters, Register
 from imarium.rot import open_root
 from imarium.rot.anchor_state import AnchorState, read_state, write_state
 from imarium.rot.anchors import Anchor, Anchors, DigestOf
@@ -148,3 +148,37 @@ def test_threads_number_and_extend_in_one_order(tmp_path: Path) -> None:
         value = extend(SHA384, value, digest_of(content)(SHA384))
     assert len(order) == 40
     assert root.read(["rtmr2"])["rtmr2"][SHA384] == value
+
+
+def test_a_bank_that_this_machine_cannot_compute_is_extended_and_not_foretold(tmp_path: Path) -> None:
+    """As the kernel does with a TPM's bank whose algorithm it lacks; the other banks tell how far the register came."""
+    whirlpool = by_name("wp256")
+
+    class Device(MemoryRegisters):
+        def extend(self, register: Register, digest: bytes) -> bytes:
+            if register.hash != whirlpool:
+                return super().extend(register, digest)
+            self._values[register] = made = SHA256.digest(self.read(register) + digest)
+            return made
+
+    def padded(bank: HashAlgorithm) -> bytes:
+        return SHA1.digest(b"record").ljust(32, b"\0") if bank == whirlpool else SHA256.digest(b"record")
+
+    agile = [Register("r", 32, bank, Access.RTMR | Access.W) for bank in (SHA256, whirlpool)]
+    alone = [Register("r", 32, whirlpool, Access.RTMR | Access.W)]
+    roots = [RegisterRoot(Device(registers), "r") for registers in (agile, alone)]
+    for number, root in enumerate(roots):
+        root.provider.__dict__["identity"] = f"device-{number}"
+    anchors = Anchors([Anchor(root) for root in roots], tmp_path, life="1")
+    for record in range(3):
+        with anchors.ordered() as extending:
+            extending.extend(record, padded)
+    both, neither = anchors.status()
+    assert (both.position, both.error, list(both.initial)) == (3, None, [SHA256])
+    values, expected = roots[0].read(["r"])["r"], {bank: bytes(32) for bank in (SHA256, whirlpool)}
+    for _ in range(3):
+        expected = {bank: SHA256.digest(value + padded(bank)) for bank, value in expected.items()}
+    assert values == expected
+    assert neither.error is not None
+    assert (neither.position, neither.error.record) == (0, 0)
+    assert "cannot compute wp256" in neither.error.detail

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -29,17 +30,26 @@ def demo(
     if find_spec("tpm2_pytss") is None or shutil.which("swtpm") is None:
         raise MissingComponent("the demonstration needs a TPM simulator: apt install swtpm, pip install 'imarium[tpm]'")
     lacking = _lacking()
-    with tempfile.TemporaryDirectory(prefix="imarium-demo-") as name, Story(Path(name)) as story:
-        if lacking or no_mount:
-            for what in lacking:
-                story.note(what)
-            tell_without_mount(story)
+    if not lacking and not no_mount:
+        try:
+            _tell(tell)
+        except MissingComponent as error:  # what only trying shows, in a container for one
+            lacking = [str(error)]
         else:
-            tell(story)
+            return
+    for what in lacking:
+        typer.echo(what)
+    _tell(tell_without_mount)
+
+
+def _tell(told: Callable[[Story], None]) -> None:
+    """Tell a story in a place of its own, with a simulator that holds nothing yet."""
+    with tempfile.TemporaryDirectory(prefix="imarium-demo-") as name, Story(Path(name)) as story:
+        told(story)
 
 
 def _lacking() -> list[str]:
-    """What is missing for the whole story, with what to do about it."""
+    """What is known to be missing for the whole story, with what to do about it."""
     lacking = []
     if os.geteuid() != 0:
         lacking.append("not root: programs cannot be measured as they run; run it as root, or with sudo")

@@ -72,8 +72,15 @@ class Story:
         self._call([str(self.programs / name), *arguments])
 
     def copy_programs(self) -> None:
-        """Programs of this machine, on a file system of their own: nothing else is watched."""
-        self._call(["mount", "-t", "tmpfs", "imarium-demo", str(self.programs)])
+        """Programs of this machine, on a file system of their own: nothing else is watched.
+
+        Raises MissingComponent where nothing may be mounted.
+        """
+        command = ["mount", "-t", "tmpfs", "imarium-demo", str(self.programs)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_PATIENCE)
+        if done.returncode:
+            said = done.stderr.strip().partition("\n")[0].rpartition(": ")[2].rstrip(".")
+            raise MissingComponent(f"no file systems can be mounted here ({said}): run it as root outside a container")
         self._ends.callback(subprocess.run, ["umount", "-l", str(self.programs)], check=False, timeout=_PATIENCE)
         for name in _PROGRAMS:
             found = shutil.which(name)
@@ -81,17 +88,26 @@ class Story:
                 shutil.copy(found, self.programs / name)
 
     def start_engine(self, *arguments: str) -> None:
-        """An engine in a process of its own, once it is mounted; it ends with the story."""
+        """An engine in a process of its own, once it is mounted; it ends with the story.
+
+        Raises MissingComponent with what it says where something of the environment is missing, else DeviceError.
+        """
         self.note(f"$ imarium engine {' '.join(self._short(argument) for argument in arguments)} &")
         process = subprocess.Popen(_imarium(("engine", *arguments)), stderr=subprocess.PIPE, text=True, cwd=self.place)
         self._ends.callback(_end, process)
         assert process.stderr is not None  # noqa: S101 - it is a pipe
+        said = ""
         for line in process.stderr:
-            self.note(line.rstrip().replace(f"{self.place}/", ""))
-            if line.startswith("mounted"):
+            if said:
+                self.note(said)
+            said = line.rstrip().replace(f"{self.place}/", "")
+            if said.startswith("mounted"):
+                self.note(said)
                 threading.Thread(target=process.stderr.read, daemon=True).start()
                 return
-        raise MissingComponent("the demonstration failed: the engine did not start; see above")
+        if process.wait(_PATIENCE) == MissingComponent.exit_status:
+            raise MissingComponent(said.removeprefix("imarium: "))
+        raise DeviceError(f"the demonstration failed: the engine did not start: {said}")
 
     def held(self) -> None:
         """How many records the engine holds."""
@@ -118,8 +134,8 @@ class Story:
 
 def tell(story: Story) -> None:
     """The whole story."""
-    story.say("A machine without IMA. An engine measures programs before they run, and shows the kernel's own files")
     story.copy_programs()
+    story.say("A machine without IMA. An engine measures programs before they run, and shows the kernel's own files")
     engine = ("--state", "engine", "--rot", f"tpm:{story.tcti}")
     story.start_engine("--mount", "ima", "--watch", "programs", *engine)
     story.held()

@@ -1,13 +1,35 @@
 """``imarium engine``: IMA in user space, behind the kernel's file interface."""
 
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from imarium import durable, hashes
 from imarium.cli.engine_control import show_status, stop_engine, suspend_engine
-from imarium.cli.engine_run import EngineRun, run_engine
+from imarium.cli.engine_options import (
+    Deadline,
+    Exempt,
+    Flush,
+    HashName,
+    Late,
+    Measured,
+    MeasureOnce,
+    Mount,
+    Nested,
+    PolicyName,
+    Restore,
+    Roots,
+    ShowStatus,
+    Staging,
+    State,
+    Stay,
+    Stop,
+    Suspend,
+    TemplateName,
+    WatchedPaths,
+    Without,
+)
+from imarium.cli.engine_run import EngineRun, Files, Watched, run_engine
 from imarium.cli.options import Json
 from imarium.engine import EngineOptions, regular_files
 from imarium.errors import UsageError
@@ -16,76 +38,12 @@ __all__ = ["engine"]
 
 _OWN_DATA = {"kernel_version", "policy", "update_counter"}
 
-Mount = Annotated[Path | None, typer.Option("--mount", metavar="DIR", help="Show the kernel's files here.")]
-Roots = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rot",
-        metavar="NAME",
-        help="A root of trust to extend, as in 'imarium rot list'; may be repeated; none for none "
-        "[default: the first that opens, where the kernel does not extend it itself].",
-    ),
-]
-PolicyName = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--policy",
-        metavar="NAME|FILE",
-        help="tcb, critical_data, or a file of rules; may be repeated [default: tcb, critical_data].",
-    ),
-]
-Watched = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--watch",
-        metavar="PATH",
-        help="Measure what is executed and opened: on the file system mounted there, else below it; may be repeated.",
-    ),
-]
-Deadline = Annotated[
-    float,
-    typer.Option(metavar="SECONDS", min=0.01, help="Longest that a program waits for being measured; then it goes on."),
-]
-Exempt = Annotated[
-    list[int] | None,
-    typer.Option(metavar="PID", help="Do not watch this process, which measuring itself needs; may be repeated."),
-]
-Measured = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--measure", metavar="PATH", help="Measure this file, or all in this directory, now; may be repeated."
-    ),
-]
-TemplateName = Annotated[
-    str, typer.Option("--template", metavar="NAME", help="A built-in template, or fields such as d-ng|n-ng.")
-]
-HashName = Annotated[str, typer.Option("--hash", metavar="ALG", help="What files are measured with (ima_hash).")]
-Flush = Annotated[
-    bool, typer.Option("--flush-htable", help="Forget digests with the staged records: memory stays flat.")
-]
-Late = Annotated[bool, typer.Option("--late", help="Name the first record boot_aggregate_late.")]
-Without = Annotated[
-    list[str] | None,
-    typer.Option("--without", metavar="DATA", help="Do not measure kernel_version, policy or update_counter."),
-]
-State = Annotated[
-    Path | None,
-    typer.Option("--state", metavar="DIR", help="The engine's own place [default: below /var/lib/imarium for root]."),
-]
-Suspend = Annotated[
-    Path | None,
-    typer.Option("--suspend-to", metavar="FILE", help="Have the running engine write what the next goes on from."),
-]
-Restore = Annotated[
-    Path | None, typer.Option("--restore", metavar="FILE", help="Go on from what a suspended engine wrote.")
-]
-
 
 def engine(
     mount: Mount = None,
     rot: Roots = None,
     policy: PolicyName = None,
-    watch: Watched = None,
+    watch: WatchedPaths = None,
     deadline: Deadline = 5.0,
     exempt: Exempt = None,
     measure: Measured = None,
@@ -94,17 +52,15 @@ def engine(
     flush_htable: Flush = False,
     late: Late = False,
     without: Without = None,
-    staging: Annotated[bool, typer.Option(help="Offer files to stage and delete.")] = True,
-    nested: Annotated[
-        bool, typer.Option("--nested", help="Mount integrity/ima, so that DIR can stand for /sys/kernel/security.")
-    ] = False,
+    staging: Staging = True,
+    nested: Nested = False,
     state: State = None,
     restore: Restore = None,
-    once: Annotated[bool, typer.Option("--once", help="Measure, print the list, and exit.")] = False,
+    once: MeasureOnce = False,
     suspend_to: Suspend = None,
-    stay: Annotated[bool, typer.Option("--stay", help="With --suspend-to: keep the files mounted.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show how the running engine stands.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="End the running engine, and with it its list.")] = False,
+    stay: Stay = False,
+    status: ShowStatus = False,
+    stop: Stop = False,
     json: Json = False,
 ) -> int:
     """Measure what is executed and read on this machine, keep the list, extend roots of trust, and serve the list.
@@ -117,49 +73,60 @@ def engine(
     it does not watch is not in the list, and root can stop it. See docs/engine.md.
     """
     directory = state or durable.state_directory("--state") / "engine"
-    asked = [name for name, wanted in (("--suspend-to", suspend_to), ("--status", status), ("--stop", stop)) if wanted]
-    starting = mount or watch or measure or restore or once
-    if len(asked) > 1 or (asked and starting):
-        raise UsageError(f"{asked[0]} talks to the running engine: give it alone")
-    if once and (mount or watch):
-        raise UsageError("--once measures and exits: leave out --mount and --watch")
-    if stay and suspend_to is None:
-        raise UsageError("--stay goes with --suspend-to")
-    if suspend_to is not None:
-        return suspend_engine(directory, suspend_to, stay=stay, json=json)
-    if status:
-        return show_status(directory, json=json)
-    if stop:
-        return stop_engine(directory, json=json)
+    starting = bool(mount or watch or measure or restore or once)
+    if talk := _talk(directory, suspend_to, stay=stay, status=status, stop=stop, json=json, alone=not starting):
+        return talk()
     if not starting:
         raise UsageError("nothing to do: give --mount DIR, --watch PATH, --measure PATH, or --once; see --help")
-    if unknown := sorted(set(without or ()) - _OWN_DATA):
-        raise UsageError(f"--without {unknown[0]}: choose {', '.join(sorted(_OWN_DATA))}")
-    options = EngineOptions(
-        hash_algorithm=hashes.by_name(hash_name),
-        template=template,
-        flush_htable=flush_htable,
-        late=late,
-        kernel_version="kernel_version" not in (without or ()),
-        policy_changes="policy" not in (without or ()),
-        update_counter="update_counter" not in (without or ()),
-    )
+    if once and (mount or watch):
+        raise UsageError("--once measures and exits: leave out --mount and --watch")
     return run_engine(
         EngineRun(
             directory=directory,
             chosen=state is not None,
-            options=options,
+            options=_options(hash_name, template, without or (), flush_htable=flush_htable, late=late),
             roots=tuple(rot or ()),
             policy=tuple(policy or ()),
-            mount=mount,
-            staging=staging,
-            nested=nested,
-            watch=tuple(watch or ()),
-            deadline=deadline,
-            exempt=tuple(exempt or ()),
+            files=Files(mount, staging, nested) if mount else None,
+            watched=Watched(tuple(watch), deadline, tuple(exempt or ())) if watch else None,
             measure=tuple(file for path in measure or () for file in regular_files(path)),
             restore=restore,
             once=once or not (mount or watch),
             json=json,
         )
+    )
+
+
+def _talk(
+    directory: Path, suspend_to: Path | None, *, stay: bool, status: bool, stop: bool, json: bool, alone: bool
+) -> Callable[[], int] | None:
+    """What is asked of the running engine, if anything. Raises UsageError for more than one thing."""
+    if stay and suspend_to is None:
+        raise UsageError("--stay goes with --suspend-to")
+    asked: dict[str, Callable[[], int]] = {}
+    if suspend_to is not None:
+        asked["--suspend-to"] = partial(suspend_engine, directory, suspend_to, stay=stay, json=json)
+    if status:
+        asked["--status"] = partial(show_status, directory, json=json)
+    if stop:
+        asked["--stop"] = partial(stop_engine, directory, json=json)
+    if len(asked) > 1 or (asked and not alone):
+        raise UsageError(f"{next(iter(asked))} talks to the running engine: give it alone")
+    return next(iter(asked.values()), None)
+
+
+def _options(
+    hash_name: str, template: str, without: Collection[str], *, flush_htable: bool, late: bool
+) -> EngineOptions:
+    """How the engine is to measure. Raises UsageError for unknown names."""
+    if unknown := sorted(set(without) - _OWN_DATA):
+        raise UsageError(f"--without {unknown[0]}: choose {', '.join(sorted(_OWN_DATA))}")
+    return EngineOptions(
+        hash_algorithm=hashes.by_name(hash_name),
+        template=template,
+        flush_htable=flush_htable,
+        late=late,
+        kernel_version="kernel_version" not in without,
+        policy_changes="policy" not in without,
+        update_counter="update_counter" not in without,
     )

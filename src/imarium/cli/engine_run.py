@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from imarium.cli.engine_answers import answers, status_document
@@ -18,14 +18,16 @@ from imarium.engine import (
     Engine,
     EngineOptions,
     Policy,
+    PolicyFile,
+    Watch,
     WatchOptions,
     builtin_policy,
     is_running,
     serving,
 )
-from imarium.errors import UsageError
+from imarium.errors import ImariumError, UsageError
 from imarium.formats import ascii_line
-from imarium.fuse import mounted
+from imarium.fuse import mounted, require_mountable
 from imarium.hashes import SHA1, HashAlgorithm
 from imarium.rot import HasProcesses, RootOfTrust, choose_root
 from imarium.securityfs.client import DIRECTORIES
@@ -37,6 +39,24 @@ _LOG = logging.getLogger("imarium.engine")
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Where the kernel's files are to be shown, and which of them."""
+
+    mount: Path
+    staging: bool
+    nested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is to be watched, how long anybody waits for it, and which processes do not."""
+
+    paths: tuple[Path, ...]
+    deadline: float
+    exempt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRun:
     """What was asked for. ``chosen`` says that ``directory`` was named and is not the default one."""
 
@@ -45,12 +65,8 @@ class EngineRun:
     options: EngineOptions
     roots: tuple[str, ...]
     policy: tuple[str, ...]
-    mount: Path | None
-    staging: bool
-    nested: bool
-    watch: tuple[Path, ...]
-    deadline: float
-    exempt: tuple[int, ...]
+    files: Files | None
+    watched: Watched | None
     measure: tuple[Path, ...]
     restore: Path | None
     once: bool
@@ -66,20 +82,28 @@ def run_engine(run: EngineRun) -> int:
         directory = run.directory
         if run.once and not run.chosen:  # its list ends with it, and the place of another engine's stays as it is
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imarium-engine-")))
+        policy, rules = _policy(run.policy)
+        if run.files and not is_running(directory):  # which is refused below
+            require_mountable(run.files.mount)
         roots = _roots(stack, run.roots)
-        policy, files = _policy(run.policy)
-        engine = stack.enter_context(
-            Engine(directory, options=run.options, roots=roots, policy=policy, restore=run.restore)
-        )
-        for path in files:
-            engine.policy.append(os.fsencode(path.absolute()))
+        engine = Engine(directory, options=run.options, roots=roots, policy=policy, restore=run.restore)
+        watch = _watch(engine, run, roots)
+        stack.enter_context(engine)  # which extends the registers: what can be refused before that was
+        with ExitStack() as parts:
+            with _handing_back(engine, run.restore):
+                for path in rules:
+                    engine.policy.append(os.fsencode(path.absolute()))
+                banks = _banks(roots, run.options.hash_algorithm)
+                wait = None if run.once else parts.enter_context(_served(run, engine, watch, banks))
+                recorded = [(path, engine.measure_file(path)) for path in run.measure]
+            if wait is not None:
+                where = f"mounted at {run.files.mount}" if run.files else "running"
+                progress_console().print(f"{where}; interrupt to end, or --stop", markup=False)
+                with suppress(KeyboardInterrupt):
+                    wait()
         if run.once:
-            recorded = [(path, engine.measure_file(path)) for path in run.measure]
             _show_list(engine, recorded, json=run.json)
-            return 0
-        own = tuple(pid for root in roots if isinstance(root, HasProcesses) for pid in root.processes)
-        _serve(replace(run, exempt=(*run.exempt, *own)), engine, _banks(roots, run.options.hash_algorithm))
-        if run.json:
+        elif run.json:
             emit_json(status_document(engine.status()))
     return 0
 
@@ -107,12 +131,13 @@ def _roots(stack: ExitStack, names: Sequence[str]) -> list[RootOfTrust]:
 
 
 def _policy(names: Sequence[str]) -> tuple[Policy, list[Path]]:
-    """The built-in policy, and the files of rules that take its place. Raises UsageError."""
+    """The built-in policy, and the files of rules that take its place. Raises UsageError, PolicyRefused."""
     builtin = [name for name in names if name in BUILTIN_POLICIES]
     files = [Path(name) for name in names if name not in BUILTIN_POLICIES]
     for path in files:
         if not path.is_file():
             raise UsageError(f"{path} is neither a built-in policy ({', '.join(BUILTIN_POLICIES)}) nor a file of rules")
+        PolicyFile().append(os.fsencode(path.absolute()))
     return builtin_policy(builtin if names else BUILTIN_POLICIES), files
 
 
@@ -121,28 +146,47 @@ def _banks(roots: Sequence[RootOfTrust], algorithm: HashAlgorithm) -> list[HashA
     return list(dict.fromkeys([SHA1, *(bank for root in roots for bank in root.banks()), algorithm]))
 
 
-def _serve(run: EngineRun, engine: Engine, banks: Sequence[HashAlgorithm]) -> None:
+def _watch(engine: Engine, run: EngineRun, roots: Sequence[RootOfTrust]) -> Watch | None:
+    """The watch that was asked for, which has not begun. Raises UsageError, MissingComponent where it could not."""
+    if run.watched is None:
+        return None
+    own = (process for root in roots if isinstance(root, HasProcesses) for process in root.processes)
+    options = WatchOptions(deadline=run.watched.deadline, exempt=(*run.watched.exempt, *own))
+    return engine.watch(run.watched.paths, mounts=[run.files.mount] if run.files else [], options=options)
+
+
+@contextmanager
+def _handing_back(engine: Engine, restored: Path | None) -> Iterator[None]:
+    """Where the block fails, the registers have gone on from the file of the last engine: go on from it once more."""
+    try:
+        yield
+    except ImariumError:
+        if restored is not None:
+            engine.suspend_to(restored)
+            _LOG.warning("nothing of the list is lost: go on from %s, once this is mended", restored)
+        raise
+
+
+@contextmanager
+def _served(
+    run: EngineRun, engine: Engine, watch: Watch | None, banks: Sequence[HashAlgorithm]
+) -> Iterator[Callable[[], object]]:
+    """The engine's files, its watch and its socket, while the block runs; what waits until it is to end."""
     ended = threading.Event()
     end: Callable[[], None] = ended.set
+    wait: Callable[[], object] = ended.wait
     with ExitStack() as stack:
-        wait: Callable[[], object] = ended.wait
-        if run.mount is not None:
-            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.staging, nested=run.nested)
+        if run.files:
+            tree = ImaTree(engine.queue, banks, engine.policy, staging=run.files.staging, nested=run.files.nested)
             everyone = os.geteuid() == 0  # as for the kernel's files, their modes say who may
-            mount = stack.enter_context(mounted(tree, run.mount, fsname="imarium-engine", allow_other=everyone))
+            mount = stack.enter_context(mounted(tree, run.files.mount, fsname="imarium-engine", allow_other=everyone))
             end, wait = mount.end, mount.wait
         else:
             stack.enter_context(_signals(ended))
-        if run.watch:
-            options = WatchOptions(deadline=run.deadline, exempt=run.exempt)
-            stack.enter_context(engine.watch(run.watch, mounts=[run.mount] if run.mount else [], options=options))
-        for path in run.measure:
-            engine.measure_file(path)
+        if watch is not None:
+            stack.enter_context(watch)
         stack.enter_context(serving(engine.directory, answers(engine, end)))
-        where = f"mounted at {run.mount}" if run.mount else "running"
-        progress_console().print(f"{where}; interrupt to end, or --stop", markup=False)
-        with suppress(KeyboardInterrupt):
-            wait()
+        yield wait
 
 
 @contextmanager

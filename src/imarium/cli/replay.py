@@ -32,39 +32,47 @@ __all__ = ["replay"]
 _SHOWN = 20
 
 
+Value = Annotated[
+    list[str] | None, typer.Option("--pcr", metavar="N:ALG=HEX", help="A register value to match; may be repeated.")
+]
+ValuesFile = Annotated[
+    Path | None, typer.Option("--pcrs", metavar="FILE", help="Register values to match, as tpm2_pcrread prints them.")
+]
+ReplayedBank = Annotated[
+    list[str] | None,
+    typer.Option("--bank", metavar="ALG", help="A bank to replay; may be repeated [default: sha1, sha256]."),
+]
+PaddedBank = Annotated[
+    list[str] | None,
+    typer.Option("--padded", metavar="ALG", help="A bank whose algorithm the kernel lacked: padded SHA-1 digests."),
+]
+StartState = Annotated[
+    Path | None, typer.Option("--from", metavar="STATE", help="The list goes on from this state (see --save).")
+]
+SavedState = Annotated[
+    Path | None, typer.Option("--save", metavar="STATE", help="Write the state at the list's end, to go on from.")
+]
+CountedBanks = Annotated[
+    int | None,
+    typer.Option(
+        "--counted-banks",
+        metavar="N",
+        min=1,
+        max=16,
+        help="How many banks the update counter counts for each record [default: told from LIST].",
+    ),
+]
+
+
 def replay(
     path: ListArgument,
-    pcr: Annotated[
-        list[str] | None, typer.Option("--pcr", metavar="N:ALG=HEX", help="A register value to match; may be repeated.")
-    ] = None,
-    pcrs: Annotated[
-        Path | None,
-        typer.Option("--pcrs", metavar="FILE", help="Register values to match, as tpm2_pcrread prints them."),
-    ] = None,
-    bank: Annotated[
-        list[str] | None,
-        typer.Option("--bank", metavar="ALG", help="A bank to replay; may be repeated [default: sha1, sha256]."),
-    ] = None,
-    padded: Annotated[
-        list[str] | None,
-        typer.Option("--padded", metavar="ALG", help="A bank whose algorithm the kernel lacked: padded SHA-1 digests."),
-    ] = None,
-    start: Annotated[
-        Path | None, typer.Option("--from", metavar="STATE", help="The list goes on from this state (see --save).")
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option("--save", metavar="STATE", help="Write the state at the list's end, to go on from.")
-    ] = None,
-    counted: Annotated[
-        int | None,
-        typer.Option(
-            "--counted-banks",
-            metavar="N",
-            min=1,
-            max=16,
-            help="How many banks the update counter counts for each record [default: told from LIST].",
-        ),
-    ] = None,
+    pcr: Value = None,
+    pcrs: ValuesFile = None,
+    bank: ReplayedBank = None,
+    padded: PaddedBank = None,
+    start: StartState = None,
+    save: SavedState = None,
+    counted: CountedBanks = None,
     form: FormOption = "auto",
     digest: DigestOption = None,
     byte_order: ByteOrderOption = None,

@@ -1,14 +1,17 @@
 """Talking to a running engine: a socket in its directory, one JSON document in a line each way.
 
 The socket is for its owner and for root: whoever else connects is not answered. Requests are maps with a ``command``;
-answers are maps, with ``error`` where the engine refused. See docs/engine.md for the commands.
+answers are maps, with ``error`` where the engine refused. Each has a thread, so that one that is slow, or is about a
+file that takes long, keeps no other. See docs/engine.md for the commands.
 """
 
 import json
+import logging
 import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,8 +27,11 @@ CONTROL = "control"
 Answer = Callable[[Mapping[str, object]], Mapping[str, object]]
 """Does what a request asks; an ImariumError becomes the answer ``error``."""
 
+_LOG = logging.getLogger("imarium.engine")
 _MAX_LINE = 1 << 20
 _PATIENCE = 10.0
+_AT_ONCE = 16
+"""Requests that are looked after at a time. Others wait for one of them to end; if none does, they are not answered."""
 _CREDENTIALS = struct.Struct("3i")
 _KINDS: Mapping[int, type[ImariumError]] = {2: UsageError, 4: MissingComponent}
 
@@ -39,17 +45,17 @@ def serving(directory: Path, answer: Answer) -> Iterator[None]:
         listener.bind(address)
         (directory / CONTROL).chmod(0o600)
         listener.listen()
-    ended = threading.Event()
-    thread = threading.Thread(target=_serve, args=(listener, answer, ended), name="imarium-control", daemon=True)
+    desk = _Desk(answer)
+    thread = threading.Thread(target=desk.serve, args=(listener,), name="imarium-control", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        ended.set()
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         thread.join(_PATIENCE)
         listener.close()
+        desk.close()
         (directory / CONTROL).unlink(missing_ok=True)
 
 
@@ -62,7 +68,7 @@ def ask(directory: Path, request: Mapping[str, object], *, patience: float | Non
     with _connected(directory, patience) as connection:
         try:
             connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(_line(connection))
+            answer = json.loads(_line(connection, None))
         except (OSError, ValueError, RecursionError) as error:
             raise DeviceError(f"{directory}: the engine broke off; see its messages") from error
     if not isinstance(answer, dict):
@@ -108,16 +114,45 @@ def _address(directory: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _serve(listener: socket.socket, answer: Answer, ended: threading.Event) -> None:
-    while not ended.is_set():
+class _Desk:
+    """Looks after those who ask, each in a thread."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._room = threading.Semaphore(_AT_ONCE)
+        self._threads: list[threading.Thread] = []
+
+    def serve(self, listener: socket.socket) -> None:
+        """Until the socket is shut down."""
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            if not self._room.acquire(timeout=_PATIENCE):
+                _LOG.warning("%d requests take long: one more is not answered", _AT_ONCE)
+                connection.close()
+                continue
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            thread = threading.Thread(target=self._attend, args=(connection,), name="imarium-answer", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Have what was asked answered, unless that takes long."""
+        deadline = time.monotonic() + _PATIENCE
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _attend(self, connection: socket.socket) -> None:
         try:
-            connection, _ = listener.accept()
-        except OSError:  # it was shut down
-            return
-        with connection, suppress(OSError):
-            connection.settimeout(_PATIENCE)
-            if _may_ask(connection):
-                connection.sendall(json.dumps(_answered(_line(connection), answer)).encode() + b"\n")
+            with connection, suppress(OSError):
+                if _may_ask(connection):
+                    answer = _answered(_line(connection, time.monotonic() + _PATIENCE), self._answer)
+                    connection.settimeout(_PATIENCE)  # which counts for all that is sent
+                    connection.sendall(json.dumps(answer).encode() + b"\n")
+        finally:
+            self._room.release()
 
 
 def _may_ask(connection: socket.socket) -> bool:
@@ -143,10 +178,15 @@ def _request(line: bytes) -> Mapping[str, object]:
     return request
 
 
-def _line(connection: socket.socket) -> bytes:
-    """Up to a newline, or to the end of what the other side sends. Raises OSError for a line that is too long."""
+def _line(connection: socket.socket, deadline: float | None) -> bytes:
+    """Up to a newline, or to the end of what the other side sends. Raises OSError if it is too long or takes too long.
+
+    Without a ``deadline`` each part may take as long as the connection's timeout says.
+    """
     line = bytearray()
     while not line.endswith(b"\n"):
+        if deadline is not None:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
         part = connection.recv(1 << 16)
         if not part:
             break

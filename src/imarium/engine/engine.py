@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,17 +187,15 @@ class Engine:
         """End measuring and write what the next engine goes on from; how many records are in it.
 
         The file is on stable storage when this returns. Again, it writes the same records to another place. Raises
-        UsageError for a directory, and then nothing has happened; MissingComponent where the file cannot be written:
-        measuring stays suspended.
+        UsageError for a directory, MissingComponent where there can be no file: then nothing has happened. Where one
+        could be begun and not be written to its end, it raises MissingComponent too, and measuring stays suspended.
         """
         if path.is_dir():
             raise UsageError(f"cannot suspend to {path}: it is a directory; name a file")
         with self.queue.lock:
-            self._suspend()
-            count, blocks = kexec_buffer(self.queue)
             begun, anchored = self._live
-            hand_over(begun.life, self.directory, path, blocks, self.queue, anchored.waiting())
-            return count
+            hand_over(begun.life, self.directory, path, self._suspended_records(), self.queue, anchored)
+            return len(self.queue.staged) + len(self.queue.current)
 
     def status(self) -> EngineStatus:
         """How it stands now."""
@@ -237,6 +235,11 @@ class Engine:
         if self.options.kernel_version:
             self.measure_critical_data(critical.KERNEL_LABEL, critical.KERNEL_VERSION, critical.kernel_version())
         self._measure_counter(critical.COUNTER_AT_INIT)
+
+    def _suspended_records(self) -> Iterator[bytes]:
+        """What is handed over. Measuring is suspended when the first of it is asked for: there is a file by then."""
+        self._suspend()
+        yield from kexec_buffer(self.queue)
 
     def _suspend(self) -> None:
         if self.queue.suspended:

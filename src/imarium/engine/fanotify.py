@@ -17,7 +17,7 @@ from typing import Self
 
 from imarium.errors import MissingComponent
 
-__all__ = ["FanotifyGroup", "Happened", "RawEvent", "parse_events"]
+__all__ = ["EVENTS_AT_ONCE", "FanotifyGroup", "Happened", "RawEvent", "parse_events"]
 
 _CLOEXEC, _NONBLOCK, _CLASS_CONTENT = 0x1, 0x2, 0x4
 _UNLIMITED_QUEUE, _UNLIMITED_MARKS, _REPORT_TID = 0x10, 0x20, 0x100
@@ -27,8 +27,9 @@ _NO_DESCRIPTOR = -1
 _VERSION = 3
 _EVENT = struct.Struct("=IBBHQii")
 _RESPONSE = struct.Struct("=iI")
-_READ = 256 * _EVENT.size
-"""Events taken at once. Each of them opens a file."""
+
+EVENTS_AT_ONCE = 64
+"""How many are taken at a time, at most. Each of them opens a file."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fanotify_mark.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p)
@@ -93,7 +94,7 @@ class FanotifyGroup:
     def read(self) -> list[RawEvent]:
         """The events there are; none if there are none. Raises OSError; the file of an event may be lost then."""
         try:
-            data = os.read(self.descriptor, _READ)
+            data = os.read(self.descriptor, EVENTS_AT_ONCE * _EVENT.size)
         except BlockingIOError:
             return []
         return list(parse_events(data))

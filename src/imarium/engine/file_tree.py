@@ -12,10 +12,12 @@ __all__ = ["regular_files"]
 def regular_files(path: Path) -> Iterator[Path]:
     """The path itself, if it is no directory; else the regular files below it, in the order of their names.
 
-    Links in directories are not followed, other kinds of files are passed over. Raises MissingComponent for a directory
-    that cannot be read.
+    Links in directories are not followed, other kinds of files are passed over. Raises MissingComponent for what
+    is not there, and a directory that cannot be read.
     """
     if not path.is_dir():
+        if not path.exists():
+            raise MissingComponent(f"cannot measure {path}: there is no such file")
         yield path
         return
     for directory, names, files in os.walk(path, onerror=_unreadable):

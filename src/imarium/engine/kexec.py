@@ -42,11 +42,11 @@ def kexec_event(queue: MeasurementQueue, segment: int) -> bytes:
     )
 
 
-def kexec_buffer(queue: MeasurementQueue) -> tuple[int, Iterator[bytes]]:
-    """The buffer of a suspended queue: how many records it has, and its bytes in blocks."""
+def kexec_buffer(queue: MeasurementQueue) -> Iterator[bytes]:
+    """The buffer of a suspended queue, in blocks."""
     size = KEXEC_HEADER_SIZE + sum(map(len, _records(queue)))
     count = len(queue.staged) + len(queue.current)
-    return count, _blocks(KexecHeader(size, count, queue.byte_order).encode(), _records(queue))
+    return _blocks(KexecHeader(size, count, queue.byte_order).encode(), _records(queue))
 
 
 def _records(queue: MeasurementQueue) -> Iterator[bytes]:

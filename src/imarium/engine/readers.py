@@ -5,8 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import inf
+from itertools import chain
 
 from imarium.engine.process import is_opening
 
@@ -16,39 +15,46 @@ _SECONDS = 0.02
 """How long after it was let go a task may still be on its way to the open file."""
 
 
-@dataclass(slots=True, eq=False)
-class _Reader:
-    device: int
-    inode: int
-    task: int
-    until: float = inf
+_Reader = tuple[tuple[int, int], int]
+"""Device and inode of a file, and a task."""
 
 
 class RecentReaders:
     """Tasks a file was measured for, until they have it open or give up. Can be used from any thread."""
 
     def __init__(self) -> None:
-        self._readers: deque[_Reader] = deque()
+        self._waiting: list[_Reader] = []
+        self._let_go: deque[tuple[float, _Reader]] = deque()
+        """With the time until which each counts, in its order."""
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._let_go)
 
     @contextmanager
     def reading(self, device: int, inode: int, task: int) -> Iterator[None]:
         """Within the block, and for a moment after it, the task counts as a reader of the file."""
-        reader = _Reader(device, inode, task)
-        now = time.monotonic()
+        reader = (device, inode), task
         with self._lock:
-            while self._readers and self._readers[0].until < now:
-                self._readers.popleft()
-            self._readers.append(reader)
+            self._waiting.append(reader)
         try:
             yield
         finally:
-            reader.until = time.monotonic() + _SECONDS
+            with self._lock:
+                self._let_go.append((self._forget() + _SECONDS, reader))
+                self._waiting.remove(reader)
 
     def any(self, device: int, inode: int, but: int) -> bool:
         """Whether a task other than ``but`` is about to have the file open."""
-        now = time.monotonic()
         with self._lock:
-            self._readers = deque(reader for reader in self._readers if reader.until > now)
-            tasks = {reader.task for reader in self._readers if (reader.device, reader.inode) == (device, inode)}
+            self._forget()
+            readers = chain(self._waiting, (reader for _, reader in self._let_go))
+            tasks = {task for file, task in readers if file == (device, inode)}
         return any(is_opening(task) for task in tasks - {but})
+
+    def _forget(self) -> float:
+        """Drop those whose moment is over; the time now."""
+        now = time.monotonic()
+        while self._let_go and self._let_go[0][0] < now:
+            self._let_go.popleft()
+        return now

@@ -83,11 +83,11 @@ def hand_over(
     path: Path,
     blocks: Iterable[bytes],
     queue: MeasurementQueue,
-    waiting: Mapping[str, int],
+    anchored: Anchored,
 ) -> None:
     """Write the buffer of an engine that began with ``life`` and, once it is stored, that the next one goes on from it.
 
-    Raises MissingComponent.
+    No block is asked for before there is a file to write to. Raises MissingComponent.
     """
     digest = hashlib.sha256()
 
@@ -97,4 +97,5 @@ def hand_over(
             yield block
 
     durable.replace_blocks(path, seen())
-    write_life(directory, replace(life.going_on(), handover=Handover(digest.hexdigest(), queue.current.end, waiting)))
+    handover = Handover(digest.hexdigest(), queue.current.end, anchored.waiting())
+    write_life(directory, replace(life.going_on(), handover=handover))

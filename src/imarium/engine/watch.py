@@ -1,8 +1,8 @@
 """A watch: files are measured before they are used, and nobody waits longer than a deadline.
 
-One thread takes events and never waits for anything else, some measure, one looks at the clock, one tells of problems.
-The engine's own tasks are let go at once, whatever they open, so that it never waits for itself. If the process dies,
-the kernel lets everybody go; if it stands still, a guardian kills it.
+One thread for each file system takes its events and waits for nothing else, some measure, one looks at the clock, one
+tells of problems. The engine's own tasks are let go at once, whatever they open, so that it never waits for itself. If
+the process dies, the kernel lets everybody go; if it stands still, a guardian kills it.
 """
 
 import os
@@ -20,7 +20,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol, Self
 
-from imarium.engine.fanotify import FanotifyGroup, Happened, RawEvent
+from imarium.engine.fanotify import EVENTS_AT_ONCE, FanotifyGroup, Happened, RawEvent
 from imarium.engine.guardian import Guardian
 from imarium.engine.watch_scope import Scope
 from imarium.errors import ImariumError, MissingComponent
@@ -28,6 +28,7 @@ from imarium.errors import ImariumError, MissingComponent
 __all__ = ["Problem", "ProblemKind", "Watch", "WatchOptions", "Watcher"]
 
 _SPARE_DESCRIPTORS = 128
+"""For everything but events."""
 _PROBLEMS = 1024
 _TICK = 0.25
 _MORE_WORKERS = 4
@@ -84,20 +85,34 @@ class WatchOptions:
 
 
 @dataclass(slots=True, eq=False)
+class _Source:
+    """The events of one file system. Taking one opens its file, and where that hangs nobody else's events wait.
+
+    ``root`` is a path on it, ``turn`` when its thread last asked for events; ``hangs`` says that this was told.
+    """
+
+    root: Path
+    group: FanotifyGroup = field(default_factory=FanotifyGroup)
+    turn: float = field(default_factory=time.monotonic)
+    hangs: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class _Pending:
     """An event that is being looked after. It is answered once."""
 
+    group: FanotifyGroup
     event: RawEvent
     deadline: float
     done: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, group: FanotifyGroup) -> bool:
+    def answer(self) -> bool:
         """Let the task go; False if it has been."""
         with self.lock:
             first, self.done = not self.done, True
         if first and self.event.happened.waits:
-            group.allow(self.event.descriptor)
+            self.group.allow(self.event.descriptor)
         return first
 
 
@@ -117,13 +132,15 @@ class Watch:
         options: WatchOptions | None = None,
         mounts: Sequence[Path] = (),
     ) -> None:
-        """Raises UsageError for paths that cannot be watched."""
+        """Raises UsageError for paths that cannot be watched, MissingComponent where nothing can be."""
         self.options = options or WatchOptions()
         self._scope = Scope(paths, mounts)
         self._watcher = watcher
         self._tell = tell
-        self._limit = _room(self.options.waiting)
-        self._group: FanotifyGroup | None = None
+        FanotifyGroup().close()  # what may not watch is told before anything begins
+        self._file_systems = self._scope.file_systems()
+        self._limit = _room(self.options.waiting, len(self._file_systems) * EVENTS_AT_ONCE)
+        self._sources: list[_Source] = []
         self._guardian = Guardian(self.options.patience)
         self._work: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._problems: queue.Queue[Problem | None] = queue.Queue(_PROBLEMS)
@@ -134,6 +151,7 @@ class Watch:
         self._count = threading.Lock()
         self._stopping = threading.Event()
         self._exempt: list[int] = []
+        self._takers: list[threading.Thread] = []
         self._threads: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
 
@@ -143,10 +161,12 @@ class Watch:
             self._guardian.__enter__()
             for process in ("self", *map(str, self.options.exempt)):
                 self._exempt.append(_process(process))
-            group = self._group = FanotifyGroup()
-            self._start(group)
-            for path in self._scope.roots:
-                group.watch(path)
+            for paths in self._file_systems:
+                self._sources.append(_Source(paths[0]))
+            self._start()
+            for source, paths in zip(self._sources, self._file_systems, strict=True):
+                for path in paths:
+                    source.group.watch(path)
         except BaseException:
             self.__exit__()
             raise
@@ -156,10 +176,10 @@ class Watch:
         """Let everybody go and watch no more. What is being measured is finished, unless it hangs."""
         self._stopping.set()
         deadline = time.monotonic() + self.options.deadline
-        for thread in self._threads[:1]:  # the one that takes events
+        for thread in self._takers:
             thread.join(4 * _TICK)
-        if self._group is not None:
-            self._group.close()
+        for source in self._sources:
+            source.group.close()
         for _ in self._workers:
             self._work.put(None)
         for thread in (*self._threads, *self._workers):
@@ -168,21 +188,22 @@ class Watch:
         while self._exempt:
             os.close(self._exempt.pop())
 
-    def _start(self, group: FanotifyGroup) -> None:
+    def _start(self) -> None:
         vars(subprocess)["_USE_VFORK"] = False  # a child that waits for us must not keep our threads from running
-        self._workers = [_thread("measure", self._measure, group) for _ in range(self.options.workers)]
-        self._threads = [_thread("take", self._take, group)]
-        self._threads += [_thread("clock", self._watch_clock, group), _thread("tell", self._tell_problems)]
+        self._workers = [_thread("measure", self._measure) for _ in range(self.options.workers)]
+        self._takers = [_thread("take", self._take, source) for source in self._sources]
+        self._threads = [_thread("clock", self._watch_clock), _thread("tell", self._tell_problems)]
 
-    def _take(self, group: FanotifyGroup) -> None:
+    def _take(self, source: _Source) -> None:
         """Take events. Whatever waits is answered, or has a deadline."""
         poller = select.poll()
-        poller.register(group.descriptor, select.POLLIN)
+        poller.register(source.group.descriptor, select.POLLIN)
         while not self._stopping.is_set():
+            source.turn = time.monotonic()
             try:
                 if poller.poll(_TICK * 1000):
-                    for event in group.read():
-                        self._dispatch(group, event)
+                    for event in source.group.read():
+                        self._dispatch(source.group, event)
             except OSError as error:
                 if not self._stopping.is_set():
                     self._problem(ProblemKind.FAILED, b"", 0, f"taking events: {error.strerror}")
@@ -191,9 +212,9 @@ class Watch:
         if event.happened & Happened.OVERFLOW:
             self._problem(ProblemKind.OVERFLOW, b"", 0, "the kernel's queue of events was full")
             return
-        pending = _Pending(event, time.monotonic() + self.options.deadline)
+        pending = _Pending(group, event, time.monotonic() + self.options.deadline)
         if self._is_exempt(event.task):
-            self._finish(group, pending)
+            self._finish(pending)
             return
         with self._count:
             room = self._open < self._limit and not self._stalled
@@ -201,7 +222,7 @@ class Watch:
         if not room:
             name = _name(event.descriptor)
             reason = "measuring hangs" if self._stalled else f"{self._limit} files are waiting already"
-            self._finish(group, pending)
+            self._finish(pending)
             self._problem(ProblemKind.OVERLOADED, name, event.task, reason)
             return
         if event.happened.waits:
@@ -211,7 +232,7 @@ class Watch:
     def _is_exempt(self, task: int) -> bool:
         return any(os.access(f"task/{task}", os.F_OK, dir_fd=process) for process in self._exempt)
 
-    def _measure(self, group: FanotifyGroup) -> None:
+    def _measure(self) -> None:
         while (pending := self._work.get()) is not None:
             done = False
             with self._count:
@@ -223,7 +244,7 @@ class Watch:
                 self._stalled = False
                 if not done:
                     self._problem(ProblemKind.FAILED, _name(pending.event.descriptor), pending.event.task, "broke off")
-                self._finish(group, pending)
+                self._finish(pending)
                 with self._count:
                     self._open -= 1
                     self._busy -= 1
@@ -239,34 +260,44 @@ class Watch:
         except (ImariumError, OSError) as error:
             self._problem(ProblemKind.FAILED, _name(event.descriptor), event.task, str(error))
 
-    def _watch_clock(self, group: FanotifyGroup) -> None:
-        """Let go what has waited too long, and then say so. Without the thread that takes events all is lost."""
+    def _watch_clock(self) -> None:
+        """Let go what has waited too long, and then say so. Without a thread that takes events all is lost."""
         while not self._stopping.wait(min(_TICK, self.options.deadline / 4)):
-            if self._threads[0].is_alive():
+            if all(taker.is_alive() for taker in self._takers):
                 self._guardian.alive()
             self._workers = [
-                worker if worker.is_alive() else _thread("measure", self._measure, group) for worker in self._workers
+                worker if worker.is_alive() else _thread("measure", self._measure) for worker in self._workers
             ]
             now = time.monotonic()
+            for source in self._sources:
+                self._check_turn(source, now)
             while self._waiting and (self._waiting[0].done or self._waiting[0].deadline <= now):
                 pending = self._waiting.popleft()
                 name = b"" if pending.done else _name(pending.event.descriptor)
-                if pending.answer(group):
+                if pending.answer():
                     detail = f"not measured within {self.options.deadline:g} seconds"
                     self._problem(ProblemKind.OVERDUE, name, pending.event.task, detail)
-                    self._relieve(group)
+                    self._relieve()
 
-    def _relieve(self, group: FanotifyGroup) -> None:
+    def _check_turn(self, source: _Source, now: float) -> None:
+        """Say it once where taking events hangs: who opens that file waits for the same."""
+        late = now - source.turn > self.options.deadline + _TICK
+        if late and not source.hangs:
+            detail = "this file system does not open a file: who opens its files waits for that"
+            self._problem(ProblemKind.OVERDUE, os.fsencode(source.root), 0, detail)
+        source.hangs = late
+
+    def _relieve(self) -> None:
         """One more thread measures in the place of one that hangs; if all that there may be hang, nobody waits."""
         if len(self._workers) < _MORE_WORKERS * self.options.workers:
-            self._workers.append(_thread("measure", self._measure, group))
+            self._workers.append(_thread("measure", self._measure))
         elif self._busy >= len(self._workers):
             self._stalled = True
 
-    def _finish(self, group: FanotifyGroup, pending: _Pending) -> None:
+    def _finish(self, pending: _Pending) -> None:
         """Let the task go and the file with it. Some file systems fail to close a file: that keeps nobody."""
         try:
-            pending.answer(group)
+            pending.answer()
         finally:
             with suppress(OSError):
                 os.close(pending.event.descriptor)
@@ -310,12 +341,15 @@ def _name(descriptor: int) -> bytes:
         return b"?"
 
 
-def _room(wanted: int) -> int:
-    """How many files can wait at once. The kernel refuses an open whose event finds no descriptor here."""
+def _room(wanted: int, taken: int) -> int:
+    """How many files can wait at once, while ``taken`` more are open that were taken and not looked at yet.
+
+    The kernel refuses an open whose event finds no descriptor here.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    room = hard - _SPARE_DESCRIPTORS if hard != resource.RLIM_INFINITY else wanted
+    room = hard - _SPARE_DESCRIPTORS - taken if hard != resource.RLIM_INFINITY else wanted
     if room < 1:
-        raise MissingComponent(f"this process may open {hard} files; watching takes more (ulimit -n)")
+        raise MissingComponent(f"this process may open {hard} files; watching takes {hard - room + 1} (ulimit -n)")
     return min(wanted, room)

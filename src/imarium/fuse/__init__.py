@@ -1,6 +1,6 @@
 """Trees of files, mounted: what a tree must offer, and the adapter that serves it through FUSE."""
 
-from imarium.fuse.adapter import mount, require_library
+from imarium.fuse.adapter import mount, require_library, require_mountable
 from imarium.fuse.caller import CAP_SYS_ADMIN, Caller, Task
 from imarium.fuse.place import unmount
 from imarium.fuse.thread import Mount, mounted
@@ -20,5 +20,6 @@ __all__ = [
     "mount",
     "mounted",
     "require_library",
+    "require_mountable",
     "unmount",
 ]

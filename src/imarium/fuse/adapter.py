@@ -19,7 +19,7 @@ from imarium.fuse.caller import Caller
 from imarium.fuse.place import check
 from imarium.fuse.tree import Change, ChangeableTree, FileTree, Handle, TreeError
 
-__all__ = ["mount", "require_library"]
+__all__ = ["mount", "require_library", "require_mountable"]
 
 _MAX_RELEASES = (1 << 16) - 1
 _NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
@@ -75,6 +75,12 @@ def mount(
 def require_library() -> None:
     """Raises MissingComponent, with what to install, where the library that :func:`mount` needs is not there."""
     _library()
+
+
+def require_mountable(place: Path) -> None:
+    """Raises what :func:`mount` does, as far as that is known before."""
+    _library()
+    check(place)
 
 
 def _library() -> Any:  # noqa: ANN401 - an untyped library

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from imarium import durable
 from imarium.chain import extend as chain_extend
-from imarium.errors import DeviceError, ImariumError, RefusedOperation, UsageError
+from imarium.errors import DeviceError, ImariumError, MissingComponent, RefusedOperation, UsageError
 from imarium.hashes import HashAlgorithm
 from imarium.locks import locked
 from imarium.registers import RegisterError
@@ -126,6 +126,7 @@ class _Open:
         self._state: AnchorState | None = None
         self._failed: ImariumError | None = None
         self._usable = False
+        self._banks: tuple[HashAlgorithm, ...] = ()
         try:
             self._root.init()
         except ImariumError as error:
@@ -170,8 +171,9 @@ class _Open:
         state = self._state
         if state is None or not self._usable or record != state.position:
             return
-        digests = {bank: digest_of(bank) for bank in state.value}
-        self._state = replace(state, pending=digests, number=state.number + 1)
+        digests = {bank: digest_of(bank) for bank in self._banks}
+        pending = {bank: digests[bank] for bank in state.value}
+        self._state = replace(state, pending=pending, number=state.number + 1)
         write_state(self.path, self._state)
         failure: ImariumError | None = None
         try:
@@ -179,7 +181,7 @@ class _Open:
         except ImariumError as error:
             failure = error
         if failure is None:
-            self._state = _extended(self._state, digests)
+            self._state = _extended(self._state, pending)
             write_state(self.path, self._state)
             return
         try:
@@ -214,10 +216,15 @@ class _Open:
             write_state(self.path, self._state)
 
     def _value(self) -> BankValues:
+        """The register's value in the banks that can be foretold here: the others are extended with it, unseen."""
         values = self._root.read([self._register])[self._register]
         if not any(each.name == self._register and each.extensible for each in self._root.registers()):
             raise RefusedOperation(f"{self._root.name} cannot extend {self._register}; name another register")
-        return values
+        self._banks = tuple(values)
+        if values and not any(bank.computable for bank in values):
+            names = ", ".join(bank.name for bank in values)
+            raise MissingComponent(f"this machine's OpenSSL cannot compute {names}; name another register")
+        return {bank: value for bank, value in values.items() if bank.computable}
 
     def _named(self, record: int, error: ImariumError) -> AnchorError:
         return AnchorError(record, f"{self._root.name}_error({_code(error)})", str(error)[:_MAX_DETAIL])
