@@ -12,6 +12,7 @@ from tests.unit.custody_kernel import LAYOUT, record, records
 from imarium.chain import replay
 from imarium.custody import Custody, Event, Step, Store
 from imarium.custody.listing import Listing, survey
+from imarium.custody.overlap import MAX_CANDIDATES, overlaps
 from imarium.custody.steps import kill_at
 from imarium.errors import MissingComponent, RefusedOperation, UsageError
 from imarium.formats.registers import IMA_PCR
@@ -197,6 +198,28 @@ def test_overlaps_are_found_over_the_edges_of_blocks(either: Host, monkeypatch: 
     assert either.keep("follow").kept_records == 1
     assert either.keep("prompt").freed_records == 4
     assert either.names() == ["boot_aggregate", "a", "b", "a", "b", "c"]
+
+
+def test_a_list_of_records_that_are_all_the_same_is_compared_to_a_bound(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record looks like the place to join the log at, up to the log's last."""
+    many = ["same"] * 3000
+    host.kernel.measure(*many, "last")
+    host.keep()
+    log = Store(host.path).log()
+    data = records(*many)
+    kernel = survey(lambda: iter([data]), LAYOUT)
+    plain, compared = Log.blocks, [0]
+
+    def blocks(self: Log, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        for block in plain(self, start, end):
+            compared[0] += len(block)
+            yield block
+
+    monkeypatch.setattr(Log, "blocks", blocks)
+    assert list(overlaps(log, kernel)) == [0]
+    assert compared[0] < 2 * MAX_CANDIDATES * len(data)
 
 
 def test_no_list_lies_in_memory_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
