@@ -16,8 +16,9 @@ import pytest
 from keylime.common.algorithms import Hash
 from keylime.ima import ast
 from tests.real.evmctl import evmctl
-from tests.real.file_kernel import BOOT, FileKernel, seen_names
+from tests.real.list_readers import BOOT, seen_names
 from tests.real.running_engine import start_engine
+from tests.unit.custody_files import FileKernel
 from tests.unit.custody_kernel import LAYOUT, record, violation
 from tests.waiting import PATIENCE
 
@@ -29,7 +30,8 @@ from imarium.formats.registers import IMA_PCR
 from imarium.hashes import SHA1, SHA256, SHA512, HashAlgorithm
 from imarium.securityfs import ImaDirectory
 
-PROCESS = [sys.executable, str(Path(__file__).with_name("file_kernel.py"))]
+PROJECT = Path(__file__).resolve().parents[2]
+PROCESS = [sys.executable, "-m", "tests.real.list_readers"]
 DRAINS = 1000
 TURNS = 300
 METHODS: tuple[Method, ...] = ("prompt", "trim")
@@ -40,13 +42,15 @@ class Mounted:
     """A kernel, its store, and the whole list mounted by a process of its own."""
 
     def __init__(self, place: Path) -> None:
-        self.kernel, self.store, self.root = FileKernel(place / "kernel"), place / "store", place / "mount"
+        self.kernel = FileKernel(place / "kernel", patience=PATIENCE)
+        self.store, self.root = place / "store", place / "mount"
         self.root.mkdir()
         self.stop = place / "stop"
         self._serving = subprocess.Popen(
             [*PROCESS, "mount", str(place / "kernel"), str(self.store), str(self.root)],
             stderr=subprocess.PIPE,
             text=True,
+            cwd=PROJECT,
         )
         assert self._serving.stderr is not None
         said = self._serving.stderr.readline()
@@ -54,7 +58,7 @@ class Mounted:
         self.measured: list[bytes] = []
 
     def measure(self, *names: str) -> None:
-        self.kernel.measure(b"".join(map(record, names)))
+        self.kernel.measure(*names)
         self.measured += [name.encode() for name in names]
 
     def drain(self) -> None:
@@ -74,7 +78,7 @@ class Mounted:
 def watch(path: Path, stop: Path) -> "subprocess.Popen[str]":
     """A process that reads a list until ``stop`` is there, and fails if it ever sees it otherwise than longer."""
     command = [*PROCESS, "watch", str(path), str(stop)]
-    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT)
     assert watcher.stdout is not None
     assert watcher.stdout.readline() == "reading\n"
     return watcher
@@ -169,7 +173,7 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mounted,
     """A list of which a part is kept, a part is staged and a part is current; and its bytes."""
     mounted = Mounted(tmp_path_factory.mktemp("drained"))
     mounted.measure("boot_aggregate", *(f"/kept-{number}" for number in range(500)))
-    mounted.kernel.measure(violation("/open"))
+    mounted.kernel.add(violation("/open"))
     mounted.drain()
     mounted.measure("/staged")
     mounted.kernel.stage()

@@ -1,8 +1,9 @@
 """A kernel's measurement lists in files, behind the protocol of the securityfs client, for several processes at once.
 
-All records of one life of the registers stand in one file that only grows; three numbers in another say up to which
-byte they are deleted, staged, and there at all. That file is replaced for each command, so a process that is killed
-leaves the command done or not done, as a kernel does. A lock between processes is the kernel's: readers, or one writer.
+All records of one life of the registers stand in one file that only grows. A number in a second says up to which byte
+they are there at all, two in a third up to which they are deleted and staged. These files are replaced, so a process
+that is killed leaves a command done or not done, as a kernel does, and whoever reads beside one that measures finds
+records whole. One measures at a time. A lock between processes is the kernel's: readers, or one writer.
 """
 
 import fcntl
@@ -56,27 +57,38 @@ class FileKernel:
             directory.mkdir()
             (directory / "lock").touch()
             self.path.touch()
+            self._replace("end", "0")
             self.mark(Marks())
 
     @property
     def marks(self) -> Marks:
         return Marks(**json.loads((self.directory / "marks").read_text()))
 
+    @property
+    def end(self) -> int:
+        """Up to which byte there are records."""
+        return int((self.directory / "end").read_text())
+
     def mark(self, marks: Marks) -> None:
-        beside = self.directory / f"marks.{os.getpid()}"
-        beside.write_text(json.dumps(marks.__dict__))
-        beside.replace(self.directory / "marks")
+        self._replace("marks", json.dumps(marks.__dict__))
 
     def change(self, **changes: object) -> None:
         self.mark(Marks(**(self.marks.__dict__ | changes)))
 
     def measure(self, *names: str) -> None:
-        with self.path.open("ab") as file:
-            file.write(records(*names))
+        self.add(records(*names))
+
+    def add(self, data: bytes) -> None:
+        """Append records, all of them or none."""
+        end = self.end
+        with self.path.open("r+b") as file:
+            file.seek(end)
+            file.write(data)
+        self._replace("end", str(end + len(data)))
 
     def boot(self) -> None:
         """Begin a new life: registers reset, lists empty but for the boot aggregate."""
-        self.path.write_bytes(b"")
+        self._replace("end", "0")
         self.mark(Marks())
         self._state, self._replayed = ChainState(), 0
         self.measure("boot_aggregate")
@@ -89,14 +101,14 @@ class FileKernel:
 
     def all(self) -> bytes:
         """Every record of this life, deleted ones too."""
-        return self.path.read_bytes()
+        return self.path.read_bytes()[: self.end]
 
     def held(self) -> bytes:
         """What the kernel still has."""
         return self.all()[self.marks.freed :]
 
     def registers(self, wanted: Collection[PcrIndex]) -> RegisterValues:
-        end = self.path.stat().st_size
+        end = self.end
         blocks = self._blocks(self._replayed, end)
         self._state = replay(blocks, LAYOUT, start=self._state if self._replayed else None).state
         self._replayed = end
@@ -110,7 +122,8 @@ class FileKernel:
         return self._blocks(marks.freed, marks.staged)
 
     def current(self) -> Iterator[bytes]:
-        return self._blocks(max(self.marks.freed, self.marks.staged), self.path.stat().st_size)
+        marks = self.marks
+        return self._blocks(max(marks.freed, marks.staged), self.end)
 
     def count(self) -> int:
         framer = RecordFramer(LAYOUT)
@@ -119,7 +132,7 @@ class FileKernel:
         return framer.number
 
     def stage(self) -> None:
-        marks, end = self.marks, self.path.stat().st_size
+        marks, end = self.marks, self.end
         if marks.suspended:
             raise MeasuringSuspended("suspended")
         if marks.staged > marks.freed:
@@ -174,8 +187,13 @@ class FileKernel:
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
                         raise ListBusy("in use") from None
-                    time.sleep(0.005)
+                    time.sleep(0.001)
             yield
+
+    def _replace(self, name: str, content: str) -> None:
+        beside = self.directory / f"{name}.{os.getpid()}"
+        beside.write_text(content)
+        beside.replace(self.directory / name)
 
     def _blocks(self, start: int, end: int) -> Iterator[bytes]:
         with self.path.open("rb") as file:

@@ -1,57 +1,22 @@
 """Custody over a simulated kernel: continuity, crashes at every step, refusals."""
 
 import tracemalloc
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.unit.custody_kernel import LAYOUT, Kernel, record, records
+from tests.unit.custody_host import Died, Host, dying_at
+from tests.unit.custody_kernel import LAYOUT, record, records
 
-from imarium.chain import ChainState, RegisterValues, replay
-from imarium.custody import Custody, Event, Hook, Keeper, KeepResult, Log, ReadRegisters, Step, Store, no_registers
-from imarium.custody.journal import Journal
+from imarium.chain import replay
+from imarium.custody import Custody, Event, Step, Store
 from imarium.custody.listing import Listing, survey
+from imarium.custody.overlap import MAX_CANDIDATES, overlaps
 from imarium.custody.steps import kill_at
-from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, RefusedOperation, UsageError
-from imarium.formats.records import read_records
-from imarium.formats.registers import IMA_PCR, PcrIndex
-from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm
-
-
-class Died(Exception):
-    """The simulated kill."""
-
-
-def dying_at(step: Step) -> Hook:
-    def hook(reached: Step) -> None:
-        if reached is step:
-            raise Died
-
-    return hook
-
-
-class Host:
-    """A kernel, its boot id, and a store."""
-
-    def __init__(self, path: Path, *, tpm: bool = True, staging: bool = True) -> None:
-        self.path = path / "store"
-        self.kernel = Kernel(staging=staging)
-        self.kernel.boot()
-        self.boot_id = "first"
-        self.registers: ReadRegisters = self.kernel.registers if tpm else no_registers
-
-    def keep(self, method: Literal["auto", "prompt", "follow"] = "auto", hook: Hook = lambda _step: None) -> KeepResult:
-        store = Store(self.path, create=True)
-        return Keeper(store, self.kernel, boot_id=self.boot_id, registers=self.registers, hook=hook).once(method)
-
-    def names(self, number: int | None = None) -> list[str]:
-        return [(r.name or b"").decode() for r in Store(self.path).log(number).records_from(0)]
-
-    def whole(self) -> list[str]:
-        whole = Custody(self.path).whole(self.kernel, boot_id=self.boot_id, registers=self.registers)
-        return [(r.name or b"").decode() for r in read_records(whole.blocks(), LAYOUT)]
+from imarium.errors import MissingComponent, RefusedOperation, UsageError
+from imarium.formats.registers import IMA_PCR
+from imarium.hashes import SHA256
 
 
 @pytest.fixture
@@ -74,14 +39,6 @@ def test_prompt_keeps_proves_and_frees(host: Host) -> None:
     host.kernel.measure("c")
     assert host.keep().records == 4
     assert (host.path / "logs/0000/list").read_bytes() == records("boot_aggregate", "a", "b", "c")
-
-
-def test_without_a_register_it_frees_and_says_unproven(tmp_path: Path) -> None:
-    host = Host(tmp_path, tpm=False)
-    result = host.keep()
-    assert (result.verdict, result.registers, result.freed_records) == ("unproven", (), 1)
-    host.kernel.measure("a")
-    assert (host.keep().verdict, host.names()) == ("unproven", ["boot_aggregate", "a"])
 
 
 def test_follow_keeps_what_is_new_and_frees_nothing(either: Host) -> None:
@@ -212,101 +169,6 @@ def test_what_was_followed_over_both_lists_is_freed_list_by_list(either: Host) -
     assert either.names() == ["boot_aggregate", "a", "b", "c"]
 
 
-def test_a_register_that_is_not_reached_frees_nothing_and_keeps_all(host: Host) -> None:
-    host.keep()
-    host.kernel.measure("a")
-    host.kernel.measure("failed", extend=False)
-    host.kernel.measure("b")
-    for kept in (3, 0):
-        result = host.keep()
-        assert (result.verdict, result.kept_records, result.freed_records) == ("refused", kept, 0)
-        assert ("were not extended" if kept else "no register proves it") in result.reason
-    assert len(host.kernel.freed) == 1
-    assert host.kernel.staged_list == b""
-    assert (host.names(0), host.names(1)) == (["boot_aggregate"], ["a", "failed", "b"])
-
-
-def test_registers_that_vanish_in_a_run_free_nothing(host: Host) -> None:
-    reads: list[int] = []
-
-    def once(wanted: Collection[PcrIndex]) -> RegisterValues:
-        reads.append(len(wanted))
-        return host.kernel.registers(wanted) if len(reads) == 1 else {}
-
-    host.registers = once
-    result = host.keep()
-    assert (result.verdict, result.kept_records, result.freed_records) == ("refused", 1, 0)
-    host.registers = host.kernel.registers
-    assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate"])
-
-
-@pytest.mark.parametrize("method", ["prompt", "follow"])
-def test_registers_that_vanish_between_runs_free_nothing(host: Host, method: Literal["prompt", "follow"]) -> None:
-    host.keep(method)
-    assert Store(host.path).log().proved_by == (IMA_PCR,)
-    freed = list(host.kernel.freed)
-    host.registers = no_registers
-    host.kernel.measure("a")
-    for kept in (1, 0):
-        result = host.keep()
-        assert (result.verdict, result.kept_records, result.freed_records) == ("refused", kept, 0)
-        assert "register 10 proved this log before" in result.reason
-        assert "\n" not in result.reason
-    assert (host.names(), host.kernel.freed) == (["boot_aggregate", "a"], freed)
-    host.registers = host.kernel.registers
-    assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate", "a"])
-    assert host.kernel.current_list == host.kernel.staged_list == b""
-
-
-def test_registers_that_vanish_over_a_reset_do_not_matter(host: Host) -> None:
-    host.keep()
-    host.registers = no_registers
-    host.kernel.boot()
-    host.boot_id = "second"
-    result = host.keep()
-    assert (result.verdict, result.log, result.freed_records) == ("unproven", 1, 1)
-    host.kernel.measure("a")
-    assert (host.keep().verdict, host.names()) == ("unproven", ["boot_aggregate", "a"])
-
-
-@pytest.mark.parametrize("method", ["prompt", "follow"])
-def test_registers_that_appear_and_vanish_are_remembered(host: Host, method: Literal["prompt", "follow"]) -> None:
-    host.registers = no_registers
-    assert host.keep(method).verdict == "unproven"
-    host.registers = host.kernel.registers
-    assert host.keep(method).verdict == "proven"
-    host.registers = no_registers
-    host.kernel.measure("a")
-    assert host.keep().verdict == "refused"
-
-
-def test_a_bank_that_the_kernel_pads_is_proved_and_stays_so(host: Host) -> None:
-    kept = host.kernel
-
-    def padded(wanted: Collection[PcrIndex]) -> RegisterValues:
-        state = replay(
-            [b"".join(kept.freed), kept.staged_list, kept.current_list], LAYOUT, [SHA1, SHA384], padded=[SHA384]
-        )
-        return {pcr: state.state.values[pcr] for pcr in wanted}
-
-    host.registers = padded
-    assert host.keep().verdict == "proven"
-    kept.measure("a")
-    assert host.keep().verdict == "proven"
-    assert Store(host.path).log().meta.padded == {SHA384}
-
-
-def test_a_list_that_is_ahead_of_the_register_for_good_is_not_freed(host: Host) -> None:
-    host.kernel.measure("failed", extend=False)
-    result = host.keep()
-    assert result.verdict == "refused"
-    assert "stands for 1 records only" in result.reason
-    assert host.kernel.freed == []
-    assert host.names() == ["boot_aggregate", "failed"]
-    assert host.keep().verdict == "refused"
-    assert host.names() == ["boot_aggregate", "failed"]
-
-
 def test_records_deleted_by_others_are_a_gap(host: Host) -> None:
     host.keep()
     host.kernel.measure("lost")
@@ -327,153 +189,6 @@ def test_records_deleted_by_others_are_a_gap(host: Host) -> None:
     assert (host.keep().verdict, host.names()) == ("proven", ["boot_aggregate"])
 
 
-def test_an_empty_kernel_whose_register_moved_on_is_refused(host: Host) -> None:
-    host.keep()
-    host.kernel.measure("lost")
-    host.kernel.stage()
-    host.kernel.delete_staged()
-    assert [host.keep().verdict, host.keep().verdict] == ["refused", "refused"]
-    events = [entry.event for entry in Store(host.path).log().journal.entries]
-    assert events.count(Event.REFUSED) == 1
-
-
-def test_a_record_whose_digest_is_not_its_datas_is_never_freed(either: Host) -> None:
-    bad = bytearray(record("bad"))
-    bad[4] ^= 1
-    either.keep()
-    either.kernel.current_list = bytes(bad)
-    either.kernel.state = replay([bytes(bad)], LAYOUT, start=either.kernel.state).state
-    result = either.keep()
-    assert (result.verdict, "template digest" in result.reason) == ("refused", True)
-    assert either.kernel.staged_list + either.kernel.current_list == bytes(bad)
-
-
-def test_a_kernel_list_that_cannot_be_read_leaves_all_as_it_is(host: Host) -> None:
-    host.keep()
-    host.kernel.current_list = record("a")[:-3]
-    with pytest.raises(MalformedRecord):
-        host.keep()
-    assert host.names() == ["boot_aggregate"]
-
-
-def test_a_register_beside_ten_must_be_reached_too(host: Host) -> None:
-    host.registers = lambda wanted: {p: {SHA1: host.kernel.state.value(p, SHA1)} for p in wanted}
-    host.kernel.measure("x", pcr=11)
-    assert host.keep().registers == (10, 11)
-    host.kernel.measure("y", pcr=11, extend=False)
-    host.kernel.measure("z")
-    assert host.keep().verdict == "refused"
-
-
-@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:40] + b"?" + data[41:]])
-def test_a_kept_list_that_was_changed_is_an_error(host: Host, change: Callable[[bytes], bytes]) -> None:
-    host.keep()
-    path = host.path / "logs/0000/list"
-    path.write_bytes(change(path.read_bytes()))
-    host.kernel.measure("a")
-    with pytest.raises((MalformedInput, MissingComponent)):
-        host.keep()
-    assert host.kernel.current_list == record("a")
-
-
-LONG = [f"/{number:04}/" + "x" * 200 for number in range(60)]
-
-
-def changed(host: Host, offset: int) -> None:
-    path = host.path / "logs/0000/list"
-    data = bytearray(path.read_bytes())
-    data[offset] ^= 1
-    path.write_bytes(data)
-
-
-def without_tails(host: Host) -> None:
-    """Write the journal again as one that notes no sums of the list's last bytes."""
-    journal = Store(host.path).log().journal
-    entries = [replace(entry, tail="") for entry in journal.entries]
-    journal.path.write_bytes(b"")
-    again = Journal(journal.path)
-    for entry in entries:
-        again.append(entry)
-
-
-def test_a_run_takes_the_log_up_where_the_journal_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.kernel.measure(*LONG)
-    host.keep()
-    host.kernel.measure("a")
-    read: list[int] = []
-    blocks = Log.blocks
-
-    def counted(log: Log, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        for block in blocks(log, start, end):
-            read.append(len(block))
-            yield block
-
-    monkeypatch.setattr(Log, "blocks", counted)
-    assert host.keep().verdict == "proven"
-    assert 0 < sum(read) < 10_000
-    whole = Custody(host.path).whole(host.kernel, boot_id="first", registers=host.registers)
-    assert sum(read) > whole.size > 12_000
-
-
-def test_kept_records_that_were_changed_never_become_evidence(either: Host) -> None:
-    either.kernel.measure(*LONG)
-    either.keep()
-    changed(either, 100)
-    either.kernel.measure("a")
-    with pytest.raises(MalformedInput, match="the list was changed, so restore it"):
-        either.whole()
-    assert (either.keep().kept_records, either.kernel.current_list) == (1, b"")
-    with pytest.raises(MalformedInput, match="the list was changed"):
-        either.whole()
-    changed(either, 100)
-    assert either.whole() == ["boot_aggregate", *LONG, "a"]
-
-
-def test_a_log_that_is_refused_is_not_replayed_anew_for_each_look(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.keep("follow")
-    host.kernel.measure("failed", extend=False)
-    host.kernel.measure("a")
-    plain, replayed = Log.end_state, []
-
-    def end_state(self: Log, banks: Iterable[HashAlgorithm] = (SHA1,)) -> ChainState | None:
-        replayed.append(host.boot_id)
-        return plain(self, banks)
-
-    monkeypatch.setattr(Log, "end_state", end_state)
-    for number in range(4):
-        result = host.keep("follow")
-        assert (result.verdict, result.log) == ("refused", 0)
-        Custody(host.path).whole(host.kernel, boot_id="first", registers=host.registers, recheck=False)
-        host.kernel.measure(str(number))
-    assert replayed == ["first"]
-    host.kernel.kexec()
-    host.boot_id = "second"
-    for _ in range(2):
-        assert host.keep("follow").verdict == "refused"
-    assert replayed == ["first", "second"]
-
-
-def test_changed_records_are_named_where_no_register_is_reached(host: Host) -> None:
-    host.kernel.measure(*LONG)
-    host.keep()
-    changed(host, 100)
-    host.kernel.measure("failed", extend=False)
-    host.kernel.measure("a")
-    with pytest.raises(MalformedInput, match="the list was changed"):
-        host.keep()
-    assert host.kernel.current_list == records("failed", "a")
-
-
-def test_a_journal_without_sums_of_the_list_has_all_replayed(host: Host) -> None:
-    host.kernel.measure(*LONG)
-    host.keep()
-    without_tails(host)
-    assert host.keep().verdict == "proven"
-    changed(host, 100)
-    with pytest.raises(MalformedInput, match="the list was changed"):
-        host.keep()
-
-
 def test_overlaps_are_found_over_the_edges_of_blocks(either: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imarium.durable.BLOCK", 7)
     either.kernel.measure("a", "b", "a", "b")
@@ -483,6 +198,28 @@ def test_overlaps_are_found_over_the_edges_of_blocks(either: Host, monkeypatch: 
     assert either.keep("follow").kept_records == 1
     assert either.keep("prompt").freed_records == 4
     assert either.names() == ["boot_aggregate", "a", "b", "a", "b", "c"]
+
+
+def test_a_list_of_records_that_are_all_the_same_is_compared_to_a_bound(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record looks like the place to join the log at, up to the log's last."""
+    many = ["same"] * 3000
+    host.kernel.measure(*many, "last")
+    host.keep()
+    log = Store(host.path).log()
+    data = records(*many)
+    kernel = survey(lambda: iter([data]), LAYOUT)
+    plain, compared = Log.blocks, [0]
+
+    def blocks(self: Log, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        for block in plain(self, start, end):
+            compared[0] += len(block)
+            yield block
+
+    monkeypatch.setattr(Log, "blocks", blocks)
+    assert list(overlaps(log, kernel)) == [0]
+    assert compared[0] < 2 * MAX_CANDIDATES * len(data)
 
 
 def test_no_list_lies_in_memory_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

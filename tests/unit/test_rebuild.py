@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.builders import binary
+from tests.unit.custody_host import Host
 from tests.unit.custody_kernel import records
 from tests.unit.test_check import MADE, OFFSETS, edit, whole
-from tests.unit.test_custody import Host
 
 from imarium import durable
 from imarium.chain import replay

@@ -212,3 +212,16 @@ def test_a_certificate_is_not_passed_over_beside_a_bare_key(desk: Desk, option: 
     status, message = desk.refused(given, "--cca-platform-key", desk.file("key", pem), option, desk.path / "root")
     assert status == 2
     assert "go with --cca-certificate" in message
+
+
+@pytest.mark.parametrize("option", ["--tdx-root", "--cca-root", "--snp-root"])
+def test_a_root_that_is_no_certificate_is_the_callers_fault_and_no_verdict(desk: Desk, option: str) -> None:
+    other = desk.file("other", b"no certificate")
+    beside = {
+        "--tdx-root": ["--tdx-collateral", desk.file("collateral", "{}")],
+        "--cca-root": ["--cca-certificate", other],
+        "--snp-root": ["--ak", desk.file("ak", AK), "--snp-measurement", "ab" * 48],
+    }[option]
+    status, message = desk.refused(evidence(Td().part([]), []), *beside, option, other)
+    assert status == 3
+    assert "other: at byte 0: expected an X.509 certificate in DER" in message

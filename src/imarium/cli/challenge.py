@@ -8,7 +8,7 @@ import typer
 from imarium.cli.documents import write_atomically
 from imarium.cli.options import Json
 from imarium.cli.output import console, emit_json
-from imarium.cli.trust import moment, read_certificate, read_tpm_key
+from imarium.cli.trust import moment, read_certificate, read_root, read_tpm_key
 from imarium.errors import RefusedOperation, UsageError
 from imarium.verifier import CertifiedKey, check_endorsement, make_challenge
 
@@ -48,7 +48,7 @@ def challenge(
     endorsement = read_tpm_key(ek, "an endorsement key's TPM2B_PUBLIC (ek.pub)")
     if certificate is not None and root is not None:
         between = tuple(map(read_certificate, issuer or ()))
-        chain = CertifiedKey(read_certificate(certificate), between, read_certificate(root), moment(at))
+        chain = CertifiedKey(read_certificate(certificate), between, read_root(root), moment(at))
         for reason in check_endorsement(endorsement, chain):
             raise RefusedOperation(f"{certificate}: {reason.detail} ({reason.code})")
     made = make_challenge(endorsement, attestation)

@@ -14,7 +14,11 @@ from imarium.formats.records import RecordFramer, read_records
 __all__ = ["MAX_CANDIDATES", "overlaps"]
 
 MAX_CANDIDATES = 16
-"""How many overlaps are offered at most: each costs a replay, and the list is not to be trusted."""
+"""How many overlaps are offered at most: each costs a replay, and the list is not to be trusted.
+
+Nor are more bytes compared to find them than so many times those of the list: one can be made of records that are all
+the same, so that each place looks like the right one almost to its end.
+"""
 
 
 def overlaps(log: Log, kernel: Listing) -> Iterator[int]:
@@ -23,15 +27,19 @@ def overlaps(log: Log, kernel: Listing) -> Iterator[int]:
     First those the log expects, if they fit, then 0 (nothing overlaps), then others from the longest. Raises
     MalformedRecord if ``kernel`` does not begin with a record.
     """
-    first = dict.fromkeys([*(size for size in log.expected_overlaps if _fits(log, kernel, size)), 0])
+    first = dict.fromkeys([*(size for size in log.expected_overlaps if _fits(log, kernel, size)[0]), 0])
     yield from first
-    offered = 0
+    offered, to_compare = 0, MAX_CANDIDATES * kernel.size
     for size in _places(log, kernel):
-        if size not in first and _fits(log, kernel, size):
+        if size in first:
+            continue
+        fits, compared = _fits(log, kernel, size)
+        if fits:
             yield size
             offered += 1
-            if offered == MAX_CANDIDATES:
-                return
+        to_compare -= compared
+        if offered == MAX_CANDIDATES or to_compare <= 0:
+            return
 
 
 def _places(log: Log, kernel: Listing) -> Iterator[int]:
@@ -52,22 +60,23 @@ def _places(log: Log, kernel: Listing) -> Iterator[int]:
         window = window[cut:]
 
 
-def _fits(log: Log, kernel: Listing, size: int) -> bool:
-    """Whether the last ``size`` bytes of the log are the kernel's first, and whole records."""
+def _fits(log: Log, kernel: Listing, size: int) -> tuple[bool, int]:
+    """Whether the last ``size`` bytes of the log are the kernel's first, and whole records; how many were compared."""
     if size > min(log.bytes, kernel.size):
-        return False
+        return False, 0
     framer = RecordFramer(log.layout)
-    position = log.bytes - size
+    compared = 0
     try:
         for block in kernel.blocks(0, size):
+            position = log.bytes - size + compared
+            compared += len(block)
             if b"".join(log.blocks(position, position + len(block))) != block:
-                return False
+                return False, compared
             framer.feed(block)
-            position += len(block)
         framer.finish()
     except MalformedRecord:
-        return False
-    return True
+        return False, compared
+    return True, compared
 
 
 def _first_record(log: Log, kernel: Listing) -> bytes:

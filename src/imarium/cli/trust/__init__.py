@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 from imarium.cli.trust.cca import CcaOptions
-from imarium.cli.trust.every_kind import EveryKind, moment, read_certificate, read_tpm_key
+from imarium.cli.trust.every_kind import EveryKind, moment, read_certificate, read_root, read_tpm_key
 from imarium.cli.trust.snp import SnpOptions
 from imarium.cli.trust.software import SoftwareOptions
 from imarium.cli.trust.tdx import TdxOptions
@@ -18,7 +18,7 @@ from imarium.cli.trust.tpm import TpmOptions
 from imarium.errors import UsageError
 from imarium.verifier import SnpTrust, SoftwareTrust, TpmTrust, Trust
 
-__all__ = ["moment", "read_certificate", "read_tpm_key", "takes_trust"]
+__all__ = ["moment", "read_certificate", "read_root", "read_tpm_key", "takes_trust"]
 
 
 class _Options(Protocol):

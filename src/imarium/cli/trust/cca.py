@@ -8,7 +8,7 @@ import typer
 
 from imarium.cli.documents import read_bytes
 from imarium.cli.options import hex_bytes
-from imarium.cli.trust.every_kind import EveryKind, ListAnchoring, moment, read_certificate
+from imarium.cli.trust.every_kind import EveryKind, ListAnchoring, moment, read_certificate, read_root
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.cca import PCR_COLUMN_MAP, VIRTCCA_MAP, RemIndex, RemMap, SlotIndex, rem_of_slot
 from imarium.verifier import CcaTrust, VirtccaTrust
@@ -96,14 +96,15 @@ class CcaOptions:
         if self.cca_root is None:
             raise UsageError(f"--{kind}-certificate needs --cca-root, the certificate that you trust above it")
         between = tuple(map(read_certificate, self.cca_issuer or ()))
-        return CertifiedKey(read_certificate(certificate), between, read_certificate(self.cca_root), moment(every.at))
+        return CertifiedKey(read_certificate(certificate), between, read_root(self.cca_root), moment(every.at))
 
 
 def _key(path: Path) -> VerificationKey:
     try:
         return load_public_key(read_bytes(path))
     except MalformedInput as error:
-        raise MalformedInput(str(path), offset=error.offset, expected=error.expected, found=error.found) from error
+        expected = f"a public key in JWK, PEM, DER or COSE_Key: {error.expected}"
+        raise MalformedInput(str(path), offset=error.offset, expected=expected, found=error.found) from error
 
 
 def _anchoring(anchoring: ListAnchoring, default: RemMap) -> _Anchoring:

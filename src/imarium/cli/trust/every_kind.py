@@ -16,8 +16,9 @@ from imarium.cli.options import hex_bytes
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.registers import LIST_PCRS, PcrIndex
 from imarium.formats.tpm import Public, parse_public, parse_public_area
+from imarium.verifier.certificates import load_certificate
 
-__all__ = ["EveryKind", "ListAnchoring", "moment", "read_certificate", "read_tpm_key"]
+__all__ = ["EveryKind", "ListAnchoring", "moment", "read_certificate", "read_root", "read_tpm_key"]
 
 _EVERY = "all"
 _PEM = b"-----BEGIN"
@@ -139,6 +140,19 @@ def read_certificate(path: Path) -> bytes:
         raise MalformedInput(
             str(path), offset=0, expected="one certificate in PEM or DER", found="other PEM"
         ) from error
+
+
+def read_root(path: Path) -> bytes:
+    """A certificate that the caller trusts, as :func:`read_certificate`. Raises MalformedInput for what is none.
+
+    Another that cannot be read is a fault of the evidence's; this one's is the caller's.
+    """
+    data = read_certificate(path)
+    try:
+        load_certificate(data)
+    except MalformedInput as error:
+        raise MalformedInput(str(path), offset=error.offset, expected=error.expected, found=error.found) from error
+    return data
 
 
 def _pair(option: str, text: str, form: str) -> tuple[str, str]:

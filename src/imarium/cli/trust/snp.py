@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imarium.cli.options import hex_bytes
-from imarium.cli.trust.every_kind import EveryKind, moment, read_certificate, read_tpm_key
+from imarium.cli.trust.every_kind import EveryKind, moment, read_certificate, read_root, read_tpm_key
 from imarium.errors import UsageError
 from imarium.formats.snp import ECC_P256_EK_SIZE, RSA_2048_EK_SIZE, TcbVersion
 from imarium.verifier import SnpTrust
@@ -82,7 +82,7 @@ class SnpOptions:
             raise UsageError("name the launch measurements you know with --snp-measurement: nothing passes without one")
         trust = SnpTrust(
             ak=every.trusted_ak,
-            root=read_certificate(self.snp_root),
+            root=read_root(self.snp_root),
             at=moment(every.at),
             policy=SnpPolicy(
                 measurements=frozenset(map(_measurement, self.snp_measurement)),

@@ -8,7 +8,7 @@ import typer
 
 from imarium.cli.documents import read_text
 from imarium.cli.options import hex_bytes
-from imarium.cli.trust.every_kind import EveryKind, read_certificate
+from imarium.cli.trust.every_kind import EveryKind, read_root
 from imarium.errors import UsageError
 from imarium.formats.registers import PcrIndex
 from imarium.formats.tdx import IMA_RTMR, RtmrIndex
@@ -51,7 +51,7 @@ class TdxOptions:
         trust = TdxTrust(
             collateral=read_text(self.tdx_collateral),
             now=every.now,
-            root_ca=None if self.tdx_root is None else read_certificate(self.tdx_root),
+            root_ca=None if self.tdx_root is None else read_root(self.tdx_root),
             accepted=frozenset(self.tdx_accept or ()) or UP_TO_DATE,
             columns=columns or {PcrIndex(IMA_RTMR): IMA_RTMR},
             initial={RtmrIndex(register): value for register, value in anchoring.initial.items()},
