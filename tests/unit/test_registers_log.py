@@ -345,6 +345,19 @@ def test_a_lost_mark_after_an_extend_leaves_the_log_out_of_step(log):
     assert log.append(b"b").synced
 
 
+@pytest.mark.parametrize("whole", [b"", b"\nwhole\n"])
+def test_what_a_machine_that_died_left_behind_the_last_line_is_cut(log, whole):
+    """Some file systems leave zeros where data never came: more than a page of them is no line."""
+    log.append(b"first")
+    settled = log.read()
+    with log.path.open("ab") as file:
+        file.write(whole + bytes(PAGE + 1))
+    assert log.settled_size() == len(settled)
+    assert log.append(b"second").lines == 1
+    assert log.read() == settled + b"\nsecond\n"
+    assert log.verify().in_step
+
+
 def test_a_changed_mark_is_no_mark(log):
     log.append(b"a")
     mark = log.path.with_suffix(".mark")

@@ -1,5 +1,6 @@
 """Which root of trust is chosen, and how bypass is told; the software root of trust."""
 
+import json
 import logging
 import stat
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from imarium.cli.roots import list_roots
 from imarium.engine import Engine
 from imarium.errors import DeviceError, MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.software import SOFTWARE_QUOTE_TYPE
@@ -186,6 +188,24 @@ def test_a_third_party_driver_that_breaks_the_rules_is_refused_like_one_that_is_
     assert name == "wild"
     assert type(fault).__name__ in why
     assert why.endswith("mend its package")
+
+
+def test_a_list_of_drivers_goes_on_behind_one_that_breaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere() -> str:
+        raise MissingComponent("its bus is not there; plug it in")
+
+    def wild(_argument: str) -> RootOfTrust:
+        raise KeyError("x")
+
+    lost = Driver("lost", "", works, present=nowhere)
+    monkeypatch.setattr("imarium.cli.roots.drivers", lambda: (lost, Driver("wild", "", wild), GOOD))
+    list_roots(None, json=True)
+    shown = json.loads(capsys.readouterr().out)["drivers"]
+    assert [each["available"] for each in shown] == [False, False, True]
+    assert shown[0]["detail"] == "its bus is not there; plug it in"
+    assert "mend its package" in shown[1]["detail"]
 
 
 @pytest.mark.parametrize(

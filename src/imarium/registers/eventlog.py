@@ -12,20 +12,20 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from imarium import durable
 from imarium.chain import extend as chain_extend
-from imarium.errors import ImariumError
+from imarium.errors import ImariumError, MalformedInput
 from imarium.hashes import HashAlgorithm
 from imarium.registers.description import Register
 from imarium.registers.errors import ForeignExtend, LogBusy, RegisterReadOnly
 from imarium.registers.mark import Mark, read_mark, write_mark
 from imarium.registers.provider import Provider, check_extend
 from imarium.registers.replay import Verification, last_value, verify
-from imarium.registers.text import Kind, event_lines, extend_line, is_comment, read_lines, sync_line
+from imarium.registers.text import Kind, Line, event_lines, extend_line, is_comment, read_lines, sync_line
 
 __all__ = ["Appended", "EventLog"]
 
@@ -187,7 +187,10 @@ class EventLog:
 
         Where it covers none, someone else extended too: the whole lines stay, and the log is out of step.
         """
-        lines = list(read_lines(_blocks(log, old.size), self._hash, offset=old.size))
+        lines: list[Line] = []
+        with suppress(MalformedInput):  # a machine that died can leave anything where nothing was synced yet
+            for line in read_lines(_blocks(log, old.size), self._hash, offset=old.size):
+                lines.append(line)
         end = lines[-1].end if lines else old.size
         written = [line for line in lines if line.kind is not Kind.BLANK]
         found = Mark(old.size, value, old.in_step) if old.value == value else None
