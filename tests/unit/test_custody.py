@@ -10,7 +10,7 @@ from tests.unit.custody_host import Died, Host, dying_at
 from tests.unit.custody_kernel import LAYOUT, record, records
 
 from imarium.chain import replay
-from imarium.custody import Custody, Event, Step, Store
+from imarium.custody import Custody, Event, Log, Step, Store
 from imarium.custody.listing import Listing, survey
 from imarium.custody.overlap import MAX_CANDIDATES, overlaps
 from imarium.custody.steps import kill_at
