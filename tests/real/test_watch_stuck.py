@@ -165,6 +165,23 @@ def test_whoever_is_told_may_be_slow(root: Path) -> None:
         stuck.free.set()
 
 
+def test_problems_that_come_faster_than_they_are_told_of_are_counted(root: Path) -> None:
+    path = root / "counted"
+    path.write_text("counted")
+    free, problems = threading.Event(), list[Problem]()
+
+    def tell(problem: Problem) -> None:
+        free.wait(60)
+        problems.append(problem)
+
+    code = "import sys\nfor _ in range(1500): open(sys.argv[1]).close()\nprint('done')"
+    with Watch([root], Failing(), tell):
+        assert python(code, path).communicate(timeout=60)[0] == "done\n"
+        free.set()
+    assert len(problems) < 1100
+    assert sum(problem.uses for problem in problems) == 1500
+
+
 def test_ending_lets_everybody_go(root: Path) -> None:
     path = root / "ending"
     path.write_text("ending")

@@ -34,6 +34,7 @@ from imarium.engine.life import Handover, Life, read_life, write_life
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation, UsageError
 from imarium.formats import BUILTIN_TEMPLATES, IMA_PCR, ListForm, ListKind, PcrIndex, encode_record, read_list
 from imarium.hashes import SHA1, SHA256, SHA384
+from imarium.registers import RegisterBusy
 
 EVERYTHING = builtin_policy(["tcb", "critical_data"])
 ENDLESS = b'{"type": "imarium-engine-life", "version": 1, "handover": {"digest": "", "end": 1e999, "waiting": {}}}'
@@ -276,6 +277,25 @@ def test_a_file_that_was_gone_on_from_is_refused(tmp_path):
         with pytest.raises(RefusedOperation, match="gone on from this file"), Engine(tmp_path / "e", restore=buffer):
             pass
         buffer = following
+
+
+def test_a_root_that_cannot_tell_what_booted_leaves_the_file_to_go_on_from(tmp_path, monkeypatch):
+    root, buffer = FaultyRoot(), tmp_path / "buffer"
+    with Engine(tmp_path / "e", roots=[root]) as engine:
+        engine.suspend_to(buffer)
+    value = root.value
+
+    def busy(_bank):
+        raise RegisterBusy("busy; try again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(root, "boot_aggregate", busy)
+        with pytest.raises(RegisterBusy), Engine(tmp_path / "e", roots=[root], restore=buffer):
+            pass
+    assert root.value == value
+    with Engine(tmp_path / "e", roots=[root], restore=buffer) as engine:
+        assert names(engine) == [b"boot_aggregate", b"boot_aggregate"]
+        assert reached(listed(engine.queue.current)) == root.value
 
 
 def test_a_foreign_file_begins_a_life_of_its_own_and_is_said_to_be_unchecked(tmp_path, caplog):

@@ -48,6 +48,26 @@ def policy(*lines: bytes) -> Policy:
     return Policy(parse_rule(line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("condition", "number"),
+    [
+        ("uid=", errno.ERANGE),
+        ("fowner>", errno.ERANGE),
+        ("fsmagic=0x", errno.ERANGE),
+        ("pcr=", errno.EINVAL),
+        ("pcr=-", errno.EINVAL),
+        ("pcr=1\0", errno.EINVAL),
+    ],
+)
+def test_numbers_of_any_length_are_refused_as_such(condition: str, number: int) -> None:
+    """A file of rules may have them, longer than Python makes numbers of."""
+    with pytest.raises(PolicyRefused) as caught:
+        parse_rule(f"measure {condition}{'9' * 5000}".encode())
+    assert caught.value.number == number
+    assert len(str(caught.value)) < 200
+    assert parse_rule(f"measure uid={'0' * 5000}7 pcr={'0' * 5000}9".encode()).text() == b"measure pcr=9 uid=7 "
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line.decode("ascii", "replace")[:60])
 def test_a_line_is_taken_or_refused(case: Case) -> None:
     try:

@@ -160,7 +160,7 @@ def _handing_back(engine: Engine, restored: Path | None) -> Iterator[None]:
     """Where the block fails, the registers have gone on from the file of the last engine: go on from it once more."""
     try:
         yield
-    except ImariumError:
+    except (ImariumError, OSError):
         if restored is not None:
             engine.suspend_to(restored)
             _LOG.warning("nothing of the list is lost: go on from %s, once this is mended", restored)

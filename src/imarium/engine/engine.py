@@ -86,7 +86,8 @@ class Engine:
     it goes on from the file that a suspended engine has left. Methods can be called from any thread.
 
     Entering raises MissingComponent where an engine has the directory, RefusedOperation for a file that an engine has
-    gone on from already, MalformedInput for what is no such file, UsageError for a template that is not there.
+    gone on from already, MalformedInput for what is no such file, and what a root of trust raises that does not tell
+    its boot aggregate: then nothing was extended, and nothing gone on from.
     """
 
     def __init__(
@@ -121,12 +122,13 @@ class Engine:
         with ExitStack() as stack:
             stack.enter_context(locked(self.directory))
             begun = start(self.directory, self._restore, self.options.byte_order)
+            booted = boot_aggregate(self._roots, self.options.hash_algorithm, late=self.options.late)
             self.queue = self._new_queue(begun.first)
             anchored = Anchored(self._roots, self.directory / "anchors", begun.life.name, opened=self._opened)
             stack.callback(anchored.close)
             self._entered = begun, anchored
             begun.restore(self.queue, anchored)
-            self._begin()
+            self._begin(booted)
             self._held = stack.pop_all()
         return self
 
@@ -228,10 +230,9 @@ class Engine:
             first=first,
         )
 
-    def _begin(self) -> None:
+    def _begin(self, booted: Event) -> None:
         """What an engine measures before anything else, in the kernel's order."""
-        event = boot_aggregate(self._roots, self.options.hash_algorithm, late=self.options.late)
-        self.add(event, Action(IMA_PCR))
+        self.add(booted, Action(IMA_PCR))
         if self.options.kernel_version:
             self.measure_critical_data(critical.KERNEL_LABEL, critical.KERNEL_VERSION, critical.kernel_version())
         self._measure_counter(critical.COUNTER_AT_INIT)
@@ -306,7 +307,7 @@ class Engine:
 
     def _problem(self, problem: Problem) -> None:
         """Called by one thread."""
-        self._problems += 1
+        self._problems += problem.uses
         name = os.fsdecode(problem.name)
         _AUDIT.warning(
             "op=measure_file cause=%s name=%r pid=%d res=0: %s", problem.kind.value, name, problem.task, problem.detail

@@ -33,6 +33,8 @@ _HEXADECIMAL = re.compile(rb"\+?(?:0[xX])?([0-9a-fA-F]+)")
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WORD = re.compile(rb"([a-z_]+)([=<>])(.+)", re.DOTALL)
 _NOBODY = (1 << 32) - 1
+_MOST_DIGITS = len(str(1 << 64))
+"""Numbers of 64 bits have no more, but for zeros before them."""
 
 _FILE_CONDITIONS = frozenset({"fsmagic", "fsname", "fs_subtype", "fsuuid", "euid", "egid", "fowner", "fgroup"})
 _ALLOWED: dict[Hook | None, frozenset[str]] = {
@@ -105,8 +107,9 @@ def _once(fields: _Fields, name: str, word: bytes) -> None:
 def _number(digits: re.Match[bytes] | None, base: int, limit: int, word: bytes) -> int:
     if digits is None:
         raise PolicyRefused(f"{_show(word)} is not a number")
-    number = int(digits[1], base)
-    if number >= 1 << 64:
+    significant = digits[1].lstrip(b"0")[: _MOST_DIGITS + 1]
+    number = int(significant or b"0", base)
+    if len(significant) > _MOST_DIGITS or number >= 1 << 64:
         raise PolicyRefused(f"{_show(word)} does not fit in 64 bits", number=errno.ERANGE)
     if number >= limit:
         raise PolicyRefused(f"{_show(word)} is too large")
@@ -181,7 +184,9 @@ def _alternatives(name: str) -> Callable[[_Fields, bytes], None]:
 
 def _pcr(fields: _Fields, value: bytes) -> None:
     found = _SIGNED.fullmatch(value)
-    if found is None or (number := int(found[2])) >= LIST_PCRS or (found[1] == b"-" and number):
+    digits = found[2].lstrip(b"0") if found else b""
+    number = int(digits[:_MOST_DIGITS] or b"0")
+    if found is None or number >= LIST_PCRS or (found[1] == b"-" and number):
         raise PolicyRefused(f"pcr {_show(value)} is not a number below {LIST_PCRS}")
     fields["pcr"] = PcrIndex(number)
 

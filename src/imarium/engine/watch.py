@@ -60,12 +60,13 @@ class ProblemKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One use of a file that is not in the list, or not before it happened."""
+    """A use of a file that is not in the list, or not before it happened; or ``uses`` of them, without names."""
 
     kind: ProblemKind
     name: bytes
     task: int
     detail: str
+    uses: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ class Watch:
         self._open = 0
         self._busy = 0
         self._stalled = False
+        self._untold = 0
         self._count = threading.Lock()
         self._stopping = threading.Event()
         self._exempt: list[int] = []
@@ -303,11 +305,12 @@ class Watch:
                 os.close(pending.event.descriptor)
 
     def _problem(self, kind: ProblemKind, name: bytes, task: int, detail: str) -> None:
-        """Leave it for the thread that tells; when that is far behind, one like it is waiting there already."""
+        """Leave it for the thread that tells; when that is far behind, it is only counted."""
         try:
             self._problems.put_nowait(Problem(kind, name, task, detail))
         except queue.Full:
-            return
+            with self._count:
+                self._untold += 1
 
     def _tell_problems(self) -> None:
         while not (self._stopping.is_set() and self._problems.empty()):
@@ -317,6 +320,11 @@ class Watch:
                 continue
             if problem is not None:
                 self._tell(problem)
+            with self._count:
+                untold, self._untold = self._untold, 0
+            if untold:
+                detail = f"{untold} more came faster than they could be told of"
+                self._tell(Problem(ProblemKind.OVERLOADED, b"", 0, detail, untold))
 
 
 def _thread(name: str, job: Callable[..., None], *arguments: object) -> threading.Thread:
