@@ -30,7 +30,6 @@ from imarium.custody import (
     Store,
 )
 from imarium.custody.schedule import pause_after
-from imarium.custody.worker import Worker
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.records import read_records
 from imarium.securityfs import ImaDirectory, ListBusy
@@ -252,34 +251,6 @@ def test_sources_do_not_wait_for_each_other(tmp_path: Path) -> None:
         go.set()
         assert service.request("one", timeout=PATIENCE).verdict == "proven"
     assert (one.kept(), two.kept()) == (["boot_aggregate"], ["boot_aggregate"])
-
-
-def test_a_long_step_is_life_as_long_as_it_works(host: Host) -> None:
-    now, waits, go = [0.0], threading.Event(), threading.Event()
-
-    def long_step(_step: object) -> None:
-        while not waits.is_set():
-            pass
-        assert go.wait(PATIENCE)
-
-    worker = Worker(host.config(hook=long_step), lambda _event: None, clock=lambda: now[0])
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        for now[0] in (1000.0, 2000.0):
-            until(lambda: worker.quiet_for() == 0)
-        waits.set()
-        time.sleep(0.2)
-        worker.quiet_for()
-        now[0] += 1000
-        time.sleep(0.2)
-        assert worker.quiet_for() >= 1000
-    finally:
-        waits.set()
-        go.set()
-        worker.stop()
-        thread.join(PATIENCE)
-    assert worker.quiet_for() >= 0
 
 
 def test_two_services_with_a_store_each_share_a_source_and_none_is_ended(host: Host, tmp_path: Path) -> None:
