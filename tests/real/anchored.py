@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.real.commands import Done, imarium
 from tests.unit.builders import Made, binary, ng
 
 from imarium.rot import open_root
-
-if TYPE_CHECKING:
-    pass
-
 
 NONCE = bytes(range(20)).hex()
 
