@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from imarium.formats.registers import PcrIndex
 from imarium.formats.tpm import Public, SignatureScheme, parse_public
 from imarium.hashes import SHA1, SHA256, HashAlgorithm, by_name
 from imarium.rot import KeyKind, StoredKey, Tpm
+from imarium.verifier import Result, VerifierState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +64,9 @@ MIXED = [
     ng(b"/usr/bin/last"),
 ]
 """Several templates, two registers and a violation."""
+
+LATER = programs("/later/1", "/later/2")
+OTHER_PCR = PcrIndex(11)
 
 
 @dataclass
@@ -146,3 +151,17 @@ def first_digest(evidence: Evidence) -> FieldDigest:
 def bank(name: str) -> HashAlgorithm:
     """A bank by name."""
     return by_name(name)
+
+
+def codes(result: Result) -> list[str]:
+    """Of the reasons of a result that holds together, in order."""
+    assert all(reason.detail and "\n" not in reason.detail for reason in result.reasons)
+    assert result.passed is not bool(result.reasons)
+    assert (result.state is None) is bool(result.reasons)
+    return [reason.code for reason in result.reasons]
+
+
+def stored(state: VerifierState | None) -> VerifierState:
+    """The state after a trip through its file."""
+    assert state is not None
+    return VerifierState.from_document(json.loads(json.dumps(state.to_document())))

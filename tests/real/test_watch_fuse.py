@@ -97,7 +97,8 @@ def tell(problem):
 
 with Watch([Path(path) for path in sys.argv[1:]], Quick(), tell, options=WatchOptions(deadline=1)):
     print("watching", flush=True)
-    sys.stdin.read()
+    sys.stdin.readline()
+print("stopped", flush=True)
 """
 
 
@@ -112,6 +113,9 @@ def test_a_file_that_is_never_opened_keeps_nobody_elsewhere(served: Served, tmp_
         stuck = python(READER, served.place / "never")
         try:
             assert engine.stdout.readline() == f"overdue {served.place}\n"
+            read_by_another(other / "file")
+            print(file=engine.stdin, flush=True)
+            assert engine.stdout.readline() == "stopped\n"
             read_by_another(other / "file")
         finally:
             served.process.kill()  # which lets everybody go

@@ -1,8 +1,16 @@
-"""Measurements for tests of the engine."""
+"""Measurements for tests of the engine, and what its lists say."""
 
-from imarium.engine import Measurement
-from imarium.formats import BUILTIN_TEMPLATES, IMA_PCR, PcrIndex, template
+from imarium.chain import replay
+from imarium.engine import (
+    Measurement,
+    builtin_policy,
+    list_layout,
+)
+from imarium.formats import BUILTIN_TEMPLATES, IMA_PCR, PcrIndex, encode_record, template
 from imarium.formats.fields import join_fields
+from imarium.hashes import SHA1, SHA384
+
+EVERYTHING = builtin_policy(["tcb", "critical_data"])
 
 
 def measurement(
@@ -27,3 +35,22 @@ def measurement(
 def every_template() -> list[Measurement]:
     """One measurement in each built-in template."""
     return [measurement(number, template_name=name) for number, name in enumerate(BUILTIN_TEMPLATES, 1)]
+
+
+def names(engine):
+    """Of all records that an engine has."""
+    records = [*engine.queue.staged, *engine.queue.current]
+    return [measured.record(0, SHA1).name for measured in records]
+
+
+def listed(*lists):
+    """The records of several lists, as the kernel would list them."""
+    return b"".join(encode_record(m.record(0, SHA1)) for records in lists for m in records)
+
+
+def reached(data, bank=SHA384):
+    """What the list's replay leads to: all of it goes to one register, whatever its number."""
+    result = replay([data], list_layout(SHA1, "little"), [bank])
+    assert not result.bad_digests
+    assert set(result.state.values) == {IMA_PCR}
+    return result.state.values[IMA_PCR][bank]

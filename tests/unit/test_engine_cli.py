@@ -1,13 +1,15 @@
 """What the commands that talk to a running engine print."""
 
 import contextlib
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from imarium.cli.engine import engine
 from imarium.cli.engine_answers import answers
-from imarium.cli.engine_control import measure_there, show_status
+from imarium.cli.engine_control import measure_there, show_status, stop_engine, suspend_engine
 from imarium.engine import Engine, builtin_policy, serving
 from imarium.errors import UsageError
 
@@ -34,6 +36,28 @@ def test_files_of_any_name_are_measured_and_shown_as_they_are_called(running, tm
         assert measure_there(running, paths, json=False) == 0
         shown = [line.partition("\\udcff/")[2][-len(said) - 20 :] for line in capsys.readouterr().out.splitlines()]
         assert [line[line.rindex("[/") :] for line in shown] == [f"[/{path.name}: {said}" for path in paths]
+
+
+@pytest.mark.parametrize("how", ["stop", "suspend"])
+def test_a_stopped_engine_has_ended_when_the_command_returns(tmp_path, how):
+    """So that the next command can start one."""
+    place, begun, told = tmp_path / "engine", threading.Event(), threading.Event()
+
+    def run():
+        with Engine(place) as one, serving(one.directory, answers(one, told.set)):
+            begun.set()
+            told.wait(60)
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(60)
+    if how == "stop":
+        assert stop_engine(place, json=True) == 0
+    else:
+        assert suspend_engine(place, tmp_path / "buffer", stay=False, json=True) == 0
+    with Engine(place, restore=tmp_path / "buffer" if how == "suspend" else None):
+        thread.join(60)
 
 
 def test_a_register_that_stays_behind_is_said_to(tmp_path, capsys):

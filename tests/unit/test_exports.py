@@ -83,6 +83,7 @@ EXPORTS = {
     },
     "imarium.engine": {
         "serving",
+        "wait_until_ended",
         "ask",
         "Answer",
         "CONTROL",

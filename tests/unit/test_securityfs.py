@@ -215,3 +215,10 @@ def test_a_count_that_is_no_number(new: ImaDirectory) -> None:
     (new.path / "violations").write_text("many")
     with pytest.raises(ListUnavailable, match="expected a number"):
         new.violations()
+
+
+def test_a_count_without_end_is_not_read_to_its_end(new: ImaDirectory) -> None:
+    (new.path / "violations").unlink()
+    (new.path / "violations").symlink_to("/dev/zero")
+    with pytest.raises(ListUnavailable, match="expected a number"):
+        new.violations()

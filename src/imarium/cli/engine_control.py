@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from imarium.cli.output import console, emit_json
-from imarium.engine import ask
+from imarium.engine import ask, wait_until_ended
 
 __all__ = ["measure_there", "show_status", "stop_engine", "suspend_engine"]
 
@@ -15,8 +15,10 @@ _LOST = "a record it waits for was deleted, so it stays behind for good"
 
 
 def suspend_engine(directory: Path, path: Path, *, stay: bool, json: bool) -> int:
-    """Have it write what the next engine goes on from, and end unless it is to ``stay``."""
+    """Have it write what the next engine goes on from and, unless it is to ``stay``, end: then that can start."""
     done = ask(directory, {"command": "suspend", "path": str(path.absolute()), "stay": stay})
+    if not stay:
+        wait_until_ended(directory)
     if json:
         emit_json(done)
         return 0
@@ -27,6 +29,7 @@ def suspend_engine(directory: Path, path: Path, *, stay: bool, json: bool) -> in
 def stop_engine(directory: Path, *, json: bool) -> int:
     """End it."""
     done = ask(directory, {"command": "stop"})
+    wait_until_ended(directory)
     if json:
         emit_json(done)
     return 0

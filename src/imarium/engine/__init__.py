@@ -7,6 +7,7 @@ from imarium.engine.facts import EventFacts, FileFacts, FileSystem, Subject
 from imarium.engine.file_measurer import FileMeasurer
 from imarium.engine.file_tree import regular_files
 from imarium.engine.hooks import Access, Hook
+from imarium.engine.life import wait_until_ended
 from imarium.engine.measurement import Measurement, list_layout
 from imarium.engine.policy import BUILTIN_POLICIES, Action, Policy, builtin_policy
 from imarium.engine.policy_errors import PolicyBusy, PolicyRefused
@@ -65,4 +66,5 @@ __all__ = [
     "parse_rule",
     "regular_files",
     "serving",
+    "wait_until_ended",
 ]

@@ -15,7 +15,7 @@ from pathlib import Path
 from imarium import durable, locks
 from imarium.errors import MalformedInput, MissingComponent
 
-__all__ = ["Handover", "Life", "digest_of_file", "locked", "read_life", "write_life"]
+__all__ = ["Handover", "Life", "digest_of_file", "locked", "read_life", "wait_until_ended", "write_life"]
 
 _FILE = "life.json"
 _LOCK = "engine.lock"
@@ -65,6 +65,12 @@ def locked(directory: Path) -> Iterator[None]:
     busy = MissingComponent(f"{directory}: an engine is running here; stop it, or give another directory with --state")
     with locks.locked(directory / _LOCK, busy=busy):
         yield
+
+
+def wait_until_ended(directory: Path) -> None:
+    """Wait until no engine has the directory any more. Raises MissingComponent where that cannot be told."""
+    with locks.locked(directory / _LOCK):
+        return
 
 
 def read_life(directory: Path) -> Life | None:

@@ -208,7 +208,7 @@ class ImaDirectory:
         path = self.path / name
         descriptor = self._open(path, os.O_RDONLY)
         try:
-            text = b"".join(_read(descriptor, path))[:32].strip()
+            text = next(_read(descriptor, path), b"")[:32].strip()
         finally:
             os.close(descriptor)
         if not text.isdigit():
