@@ -44,7 +44,7 @@ CONTENTS = {
     "open": b'{"type": ',
     "violations": binary([MADE[2]], "sha256"),
 }
-for seed in range(12):
+for seed in range(0, 12, 3):
     CONTENTS[f"random{seed}"] = random.Random(seed).randbytes(30 << seed)  # noqa: S311 - no secret
 
 CASES: list[tuple[int, str]] = [
