@@ -184,6 +184,15 @@ def test_a_list_that_is_gone_is_not_made_again(store: Store) -> None:
     assert (finding.part, finding.mends) == ("list", False)
 
 
+@pytest.mark.parametrize("name", ["journal", "index", "store"])
+def test_what_is_wrong_is_told_by_the_file_and_not_by_where_the_store_is(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    moved = Store(store.path.rename(tmp_path / name))
+    os.truncate(the_list(moved), 100)
+    assert [finding.part for finding in found(moved)] == ["list"]
+
+
 def test_who_may_look_and_write(store: Store, tmp_path: Path) -> None:
     directory = store.directory_of(0)
     (directory / "list").chmod(0o640)

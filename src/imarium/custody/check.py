@@ -101,7 +101,7 @@ def _unopened(store: Store, number: int, error: ImariumError) -> Iterator[Findin
     """What is wrong with a log that cannot be opened."""
     rebuild, findings = _rebuild(store, number)
     if rebuild is None:
-        yield Finding(_part_of(error), str(error), number)
+        yield Finding(_part_of(error, store.directory_of(number)), str(error), number)
         return
     mends = all(finding.mends for finding in findings)
     damaged: tuple[tuple[Part, str], ...] = ("meta", rebuild.meta), ("journal", rebuild.journal)
@@ -277,6 +277,7 @@ def _modes(path: Path, number: int | None) -> Iterator[Finding]:
             yield Finding("store", f"{entry}: others may look at it (mode {mode:04o})", number, mends=True)
 
 
-def _part_of(error: ImariumError) -> Part:
+def _part_of(error: ImariumError, directory: Path) -> Part:
+    """The part that an error names by its path."""
     text = str(error)
-    return next((part for part in ("journal", "meta", "index") if f"/{part}" in text), "list")
+    return next((part for part in ("journal", "meta", "index") if f"{directory / part}" in text), "list")
