@@ -25,10 +25,11 @@ from imarium.engine.life import locked
 from imarium.engine.measurement import Measurement
 from imarium.engine.policy import Action, Policy
 from imarium.engine.policy_file import PolicyFile
+from imarium.engine.problems import Problem
 from imarium.engine.queue import Counts, MeasurementQueue, QueueError
 from imarium.engine.start import Start, hand_over, start
 from imarium.engine.template_data import Event, event_data, find_template
-from imarium.engine.watch import Problem, Watch, WatchOptions
+from imarium.engine.watch import Watch, WatchOptions
 from imarium.errors import ImariumError, UsageError
 from imarium.formats import IMA_PCR, ByteOrder, PcrIndex
 from imarium.hashes import SHA256, HashAlgorithm
