@@ -140,7 +140,7 @@ def truncate(path: Path, size: int) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
-    """Put ``data`` in place of the file, durably: a crash leaves the old content or the new, whole.
+    """Put ``data`` in place of the file, with this mode, durably: a crash leaves the old content or the new, whole.
 
     A crash can leave a file beside it, whose name no one can foresee: ``.`` and 16 digits, ``.new``.
     """
@@ -152,9 +152,11 @@ def replace_blocks(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE
     beside = path.with_name(f".{secrets.token_hex(8)}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(path):
-        descriptor = os.open(beside, flags, mode)
+        descriptor = os.open(beside, flags, FILE_MODE)
         try:
             try:
+                if mode != FILE_MODE:  # whatever the umask; not every file system has modes
+                    os.fchmod(descriptor, mode)
                 for block in blocks:
                     _write_all(descriptor, block)
                 os.fsync(descriptor)

@@ -182,6 +182,22 @@ def test_problems_that_come_faster_than_they_are_told_of_are_counted(root: Path)
     assert sum(problem.uses for problem in problems) == 1500
 
 
+def test_a_guardian_that_was_killed_is_missed(root: Path) -> None:
+    before, problems = children(), list[Problem]()
+    with Watch([root], Failing(), problems.append):
+        (guardian,) = children() - before
+        os.kill(guardian, signal.SIGKILL)
+        until(lambda: problems)
+    assert [(problem.task, problem.uses, problem.detail.partition(":")[0]) for problem in problems] == [
+        (guardian, 0, "the guardian has ended")
+    ]
+
+
+def children() -> set[int]:
+    """The processes that this one has started."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
 def test_ending_lets_everybody_go(root: Path) -> None:
     path = root / "ending"
     path.write_text("ending")

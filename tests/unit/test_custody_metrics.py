@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from imarium.custody import Cause, Gap, KeepResult, LastDrain, ServiceStatus, SourceStatus
@@ -86,8 +87,15 @@ def test_each_source_has_its_own() -> None:
     assert ("imarium_errors_total", "missing", "engine") not in found
 
 
-def test_the_file_is_replaced_whole_and_others_may_read_it(tmp_path: Path) -> None:
+def test_the_file_is_replaced_whole_and_others_may_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "imarium.prom"
+    replace, modes = Path.replace, []
+
+    def seen(self: Path, target: Path) -> Path:
+        modes.append(self.stat().st_mode & 0o777)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", seen)
     before = os.umask(0o077)
     try:
         write_metrics(ServiceStatus(AT, (SOURCE,)), path)
@@ -96,4 +104,5 @@ def test_the_file_is_replaced_whole_and_others_may_read_it(tmp_path: Path) -> No
         os.umask(before)
     assert path.read_bytes() == metrics_text(ServiceStatus(AT, ()))
     assert path.stat().st_mode & 0o777 == 0o644
+    assert modes == [0o644, 0o644], "at every moment"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,6 +1,7 @@
 """The engine: what it measures of itself, in which order, what it does when a root of trust fails, and its lives."""
 
 import errno
+import threading
 
 import pytest
 from tests.unit.engine_builders import EVERYTHING, listed, names, reached
@@ -17,7 +18,7 @@ from imarium.engine import (
     find_template,
     list_layout,
 )
-from imarium.errors import MissingComponent, UsageError
+from imarium.errors import DeviceError, MissingComponent, UsageError
 from imarium.formats import BUILTIN_TEMPLATES, ListForm, ListKind, PcrIndex, read_list
 from imarium.hashes import SHA1, SHA256
 
@@ -155,6 +156,28 @@ def test_a_place_for_positions_that_cannot_be_written_is_an_error_of_the_root(tm
         assert engine.measure_critical_data(b"label", b"two", b"data")
         engine.queue.stage_all()
         assert root.value == reached(listed(engine.queue.staged))
+
+
+def test_the_status_says_that_a_root_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr("imarium.engine.engine._PATIENCE", 0.1)
+    root, called, answers = FaultyRoot(), threading.Event(), threading.Event()
+    extend = root.extend
+
+    def hang(register, digests):
+        called.set()
+        answers.wait(60)
+        extend(register, digests)
+
+    with Engine(tmp_path, roots=[root], policy=EVERYTHING) as engine:
+        monkeypatch.setattr(root, "extend", hang)
+        thread = threading.Thread(target=engine.measure_critical_data, args=(b"label", b"name", b"data"))
+        thread.start()
+        assert called.wait(60)
+        with pytest.raises(DeviceError, match="does not answer"):
+            engine.status()
+        answers.set()
+        thread.join(60)
+        assert engine.status().registers[0].waiting == 0
 
 
 def test_an_engine_that_has_not_begun_measures_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import socket
 import threading
 import time
@@ -135,8 +136,21 @@ def test_a_request_that_comes_by_drops_is_cut_off(place, monkeypatch):
         connection.connect(CONTROL)
         while time.monotonic() - begun < 10:
             connection.sendall(b" ")
-            time.sleep(0.05)
+            time.sleep(0.0002)
     assert time.monotonic() - begun < 5
+
+
+def test_want_of_descriptors_does_not_end_the_answering(place, monkeypatch):
+    monkeypatch.chdir(place)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waiting:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (waiting.fileno() + 1, hard))
+        try:
+            waiting.connect(CONTROL)
+            time.sleep(0.3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ask(place, {"command": "echo", "text": 1}, patience=20) == {"got": 1}
 
 
 def test_others_are_not_answered(place, monkeypatch):

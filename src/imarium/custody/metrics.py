@@ -81,9 +81,7 @@ def metrics_text(status: ServiceStatus) -> bytes:
 
 def write_metrics(status: ServiceStatus, path: Path) -> None:
     """Replace the file by one with all metrics, which others may read. Raises MissingComponent."""
-    durable.replace_file(path, metrics_text(status))
-    with durable.storage_errors(path):
-        path.chmod(_FILE_MODE)
+    durable.replace_file(path, metrics_text(status), mode=_FILE_MODE)
 
 
 class _Service(Collector):

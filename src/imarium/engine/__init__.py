@@ -14,10 +14,11 @@ from imarium.engine.policy_errors import PolicyBusy, PolicyRefused
 from imarium.engine.policy_file import PolicyFile, PolicyUpdate
 from imarium.engine.policy_parse import parse_rule
 from imarium.engine.policy_rule import Comparison, IdTest, Rule, Verb
+from imarium.engine.problems import Problem, ProblemKind
 from imarium.engine.queue import Anchoring, Counts, MeasurementQueue, QueueError
 from imarium.engine.records import RecordList
 from imarium.engine.template_data import Event, event_data, find_template
-from imarium.engine.watch import Problem, ProblemKind, Watch, Watcher, WatchOptions
+from imarium.engine.watch import Watch, Watcher, WatchOptions
 
 __all__ = [
     "BUILTIN_POLICIES",

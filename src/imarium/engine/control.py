@@ -30,6 +30,7 @@ Answer = Callable[[Mapping[str, object]], Mapping[str, object]]
 _LOG = logging.getLogger("imarium.engine")
 _MAX_LINE = 1 << 20
 _PATIENCE = 10.0
+_PAUSE = 0.1
 _AT_ONCE = 16
 """Requests that are looked after at a time. Others wait for one of them to end; if none does, they are not answered."""
 _CREDENTIALS = struct.Struct("3i")
@@ -51,6 +52,7 @@ def serving(directory: Path, answer: Answer) -> Iterator[None]:
     try:
         yield
     finally:
+        desk.end()
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         thread.join(_PATIENCE)
@@ -121,14 +123,16 @@ class _Desk:
         self._answer = answer
         self._room = threading.Semaphore(_AT_ONCE)
         self._threads: list[threading.Thread] = []
+        self._ended = threading.Event()
 
     def serve(self, listener: socket.socket) -> None:
-        """Until the socket is shut down."""
-        while True:
+        """Until it is closed. A connection that cannot be taken, for want of descriptors, waits until it can."""
+        while not self._ended.is_set():
             try:
                 connection, _ = listener.accept()
             except OSError:
-                return
+                self._ended.wait(_PAUSE)
+                continue
             if not self._room.acquire(timeout=_PATIENCE):
                 _LOG.warning("%d requests take long: one more is not answered", _AT_ONCE)
                 connection.close()
@@ -137,6 +141,10 @@ class _Desk:
             thread = threading.Thread(target=self._attend, args=(connection,), name="imarium-answer", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def end(self) -> None:
+        """Take no more; the socket is to be shut down then."""
+        self._ended.set()
 
     def close(self) -> None:
         """Have what was asked answered, unless that takes long."""
@@ -186,7 +194,10 @@ def _line(connection: socket.socket, deadline: float | None) -> bytes:
     line = bytearray()
     while not line.endswith(b"\n"):
         if deadline is not None:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise OSError("a line that takes too long")
+            connection.settimeout(left)
         part = connection.recv(1 << 16)
         if not part:
             break

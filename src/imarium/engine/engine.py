@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,11 +25,12 @@ from imarium.engine.life import locked
 from imarium.engine.measurement import Measurement
 from imarium.engine.policy import Action, Policy
 from imarium.engine.policy_file import PolicyFile
+from imarium.engine.problems import Problem
 from imarium.engine.queue import Counts, MeasurementQueue, QueueError
 from imarium.engine.start import Start, hand_over, start
 from imarium.engine.template_data import Event, event_data, find_template
-from imarium.engine.watch import Problem, Watch, WatchOptions
-from imarium.errors import ImariumError, UsageError
+from imarium.engine.watch import Watch, WatchOptions
+from imarium.errors import DeviceError, ImariumError, UsageError
 from imarium.formats import IMA_PCR, ByteOrder, PcrIndex
 from imarium.hashes import SHA256, HashAlgorithm
 from imarium.rot import HasColumn, RootOfTrust
@@ -39,6 +40,7 @@ __all__ = ["START_STATE", "Engine", "EngineOptions", "EngineStatus"]
 START_STATE = "start.json"
 """What the registers held before the first record, in the engine's directory: ``imarium replay --from`` takes it."""
 
+_PATIENCE = 5.0
 _LOG = logging.getLogger("imarium.engine")
 _AUDIT = logging.getLogger("imarium.engine.audit")
 
@@ -200,8 +202,8 @@ class Engine:
             return len(self.queue.staged) + len(self.queue.current)
 
     def status(self) -> EngineStatus:
-        """How it stands now."""
-        with self.queue.lock:
+        """How it stands now. Raises DeviceError where that cannot be told because a root of trust does not answer."""
+        with self._not_for_long():
             begun, anchored = self._live
             queue = self.queue
             return EngineStatus(
@@ -213,6 +215,16 @@ class Engine:
                 not self._roots,
                 anchored.status(),
             )
+
+    @contextmanager
+    def _not_for_long(self) -> Iterator[None]:
+        """Hold the queue's lock, which is held while a register is extended."""
+        if not self.queue.lock.acquire(timeout=_PATIENCE):
+            raise DeviceError("the engine waits for a root of trust that does not answer; see whether its device does")
+        try:
+            yield
+        finally:
+            self.queue.lock.release()
 
     @property
     def _live(self) -> tuple[Start, Anchored]:

@@ -68,12 +68,17 @@ class Guardian:
         """Its process, while it runs."""
         return None if self._process is None else self._process.pid
 
-    def alive(self) -> None:
-        """Say that this process is alive. Never waits: what was said before is enough if it was not taken yet."""
+    def alive(self) -> bool:
+        """Say that this process is alive; whether the guardian is.
+
+        Never waits: what was said before is enough if it was not taken yet.
+        """
         with self._lock:
-            if self._process is None or self._process.stdin is None:
-                return
-            try:
-                os.write(self._process.stdin.fileno(), b".")
-            except OSError:
-                return
+            if self._process is not None and self._process.stdin is not None:
+                try:
+                    os.write(self._process.stdin.fileno(), b".")
+                except BlockingIOError:
+                    return True
+                except OSError:
+                    return False
+            return True

@@ -16,20 +16,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Protocol, Self
 
 from imarium.engine.fanotify import EVENTS_AT_ONCE, FanotifyGroup, Happened, RawEvent
 from imarium.engine.guardian import Guardian
+from imarium.engine.problems import Problem, ProblemKind, Problems
 from imarium.engine.watch_scope import Scope
 from imarium.errors import ImariumError, MissingComponent
 
-__all__ = ["Problem", "ProblemKind", "Watch", "WatchOptions", "Watcher"]
+__all__ = ["Watch", "WatchOptions", "Watcher"]
 
 _SPARE_DESCRIPTORS = 128
 """For everything but events."""
-_PROBLEMS = 1024
 _TICK = 0.25
 _MORE_WORKERS = 4
 """How many times as many threads measure, at most, when some of them hang."""
@@ -43,30 +42,6 @@ class Watcher(Protocol):
 
     def closed(self, descriptor: int) -> None:
         """Somebody who could write has closed a file. Raises OSError, ImariumError."""
-
-
-class ProblemKind(Enum):
-    """Why a use of a file may not have been measured before it happened."""
-
-    OVERDUE = "overdue"
-    """Measuring took longer than the deadline. It goes on, but the file was let go."""
-    OVERLOADED = "overloaded"
-    """Too many waited, or all that measures hangs: this one was let go at once."""
-    OVERFLOW = "overflow"
-    """The kernel has dropped events."""
-    FAILED = "failed"
-    """Measuring failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A use of a file that is not in the list, or not before it happened; or ``uses`` of them, without names."""
-
-    kind: ProblemKind
-    name: bytes
-    task: int
-    detail: str
-    uses: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +112,18 @@ class Watch:
         self.options = options or WatchOptions()
         self._scope = Scope(paths, mounts)
         self._watcher = watcher
-        self._tell = tell
         FanotifyGroup().close()  # what may not watch is told before anything begins
         self._file_systems = self._scope.file_systems()
         self._limit = _room(self.options.waiting, len(self._file_systems) * EVENTS_AT_ONCE)
         self._sources: list[_Source] = []
         self._guardian = Guardian(self.options.patience)
+        self._guarded = True
         self._work: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
-        self._problems: queue.Queue[Problem | None] = queue.Queue(_PROBLEMS)
+        self._problems = Problems(tell)
         self._waiting: deque[_Pending] = deque()
         self._open = 0
         self._busy = 0
         self._stalled = False
-        self._untold = 0
         self._count = threading.Lock()
         self._stopping = threading.Event()
         self._exempt: list[int] = []
@@ -194,7 +168,7 @@ class Watch:
         vars(subprocess)["_USE_VFORK"] = False  # a child that waits for us must not keep our threads from running
         self._workers = [_thread("measure", self._measure) for _ in range(self.options.workers)]
         self._takers = [_thread("take", self._take, source) for source in self._sources]
-        self._threads = [_thread("clock", self._watch_clock), _thread("tell", self._tell_problems)]
+        self._threads = [_thread("clock", self._watch_clock), _thread("tell", self._problems.run, self._stopping)]
 
     def _take(self, source: _Source) -> None:
         """Take events. Whatever waits is answered, or has a deadline."""
@@ -208,11 +182,11 @@ class Watch:
                         self._dispatch(source.group, event)
             except OSError as error:
                 if not self._stopping.is_set():
-                    self._problem(ProblemKind.FAILED, b"", 0, f"taking events: {error.strerror}")
+                    self._problems.add(Problem(ProblemKind.FAILED, b"", 0, f"taking events: {error.strerror}"))
 
     def _dispatch(self, group: FanotifyGroup, event: RawEvent) -> None:
         if event.happened & Happened.OVERFLOW:
-            self._problem(ProblemKind.OVERFLOW, b"", 0, "the kernel's queue of events was full")
+            self._problems.add(Problem(ProblemKind.OVERFLOW, b"", 0, "the kernel's queue of events was full"))
             return
         pending = _Pending(group, event, time.monotonic() + self.options.deadline)
         if self._is_exempt(event.task):
@@ -225,7 +199,7 @@ class Watch:
             name = _name(event.descriptor)
             reason = "measuring hangs" if self._stalled else f"{self._limit} files are waiting already"
             self._finish(pending)
-            self._problem(ProblemKind.OVERLOADED, name, event.task, reason)
+            self._problems.add(Problem(ProblemKind.OVERLOADED, name, event.task, reason))
             return
         if event.happened.waits:
             self._waiting.append(pending)
@@ -245,7 +219,9 @@ class Watch:
             finally:
                 self._stalled = False
                 if not done:
-                    self._problem(ProblemKind.FAILED, _name(pending.event.descriptor), pending.event.task, "broke off")
+                    self._problems.add(
+                        Problem(ProblemKind.FAILED, _name(pending.event.descriptor), pending.event.task, "broke off")
+                    )
                 self._finish(pending)
                 with self._count:
                     self._open -= 1
@@ -260,13 +236,13 @@ class Watch:
                 else:
                     self._watcher.closed(event.descriptor)
         except (ImariumError, OSError) as error:
-            self._problem(ProblemKind.FAILED, _name(event.descriptor), event.task, str(error))
+            self._problems.add(Problem(ProblemKind.FAILED, _name(event.descriptor), event.task, str(error)))
 
     def _watch_clock(self) -> None:
         """Let go what has waited too long, and then say so. Without a thread that takes events all is lost."""
         while not self._stopping.wait(min(_TICK, self.options.deadline / 4)):
             if all(taker.is_alive() for taker in self._takers):
-                self._guardian.alive()
+                self._check_guardian()
             self._workers = [
                 worker if worker.is_alive() else _thread("measure", self._measure) for worker in self._workers
             ]
@@ -278,15 +254,23 @@ class Watch:
                 name = b"" if pending.done else _name(pending.event.descriptor)
                 if pending.answer():
                     detail = f"not measured within {self.options.deadline:g} seconds"
-                    self._problem(ProblemKind.OVERDUE, name, pending.event.task, detail)
+                    self._problems.add(Problem(ProblemKind.OVERDUE, name, pending.event.task, detail))
                     self._relieve()
+
+    def _check_guardian(self) -> None:
+        """Say that this process is alive; and once, if nobody hears it."""
+        guarded = self._guardian.alive()
+        if self._guarded and not guarded:
+            detail = "the guardian has ended: should this engine stand still, nobody goes on; start it anew"
+            self._problems.add(Problem(ProblemKind.FAILED, b"", self._guardian.process or 0, detail, uses=0))
+        self._guarded = guarded
 
     def _check_turn(self, source: _Source, now: float) -> None:
         """Say it once where taking events hangs: who opens that file waits for the same."""
         late = now - source.turn > self.options.deadline + _TICK
         if late and not source.hangs:
             detail = "this file system does not open a file: who opens its files waits for that"
-            self._problem(ProblemKind.OVERDUE, os.fsencode(source.root), 0, detail)
+            self._problems.add(Problem(ProblemKind.OVERDUE, os.fsencode(source.root), 0, detail))
         source.hangs = late
 
     def _relieve(self) -> None:
@@ -303,28 +287,6 @@ class Watch:
         finally:
             with suppress(OSError):
                 os.close(pending.event.descriptor)
-
-    def _problem(self, kind: ProblemKind, name: bytes, task: int, detail: str) -> None:
-        """Leave it for the thread that tells; when that is far behind, it is only counted."""
-        try:
-            self._problems.put_nowait(Problem(kind, name, task, detail))
-        except queue.Full:
-            with self._count:
-                self._untold += 1
-
-    def _tell_problems(self) -> None:
-        while not (self._stopping.is_set() and self._problems.empty()):
-            try:
-                problem = self._problems.get(timeout=_TICK)
-            except queue.Empty:
-                continue
-            if problem is not None:
-                self._tell(problem)
-            with self._count:
-                untold, self._untold = self._untold, 0
-            if untold:
-                detail = f"{untold} more came faster than they could be told of"
-                self._tell(Problem(ProblemKind.OVERLOADED, b"", 0, detail, untold))
 
 
 def _thread(name: str, job: Callable[..., None], *arguments: object) -> threading.Thread:
