@@ -1,4 +1,4 @@
-"""Bounded property tests; and the command line, called in this process."""
+"""Bounded property tests; the command line, called in this process; and a kernel whose list is kept."""
 
 import sys
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.unit.custody_host import Host
 
 from imarium import cli
 
@@ -28,3 +29,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
         return int(caught.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A simulated kernel with a store beside it, and a register that proves its list."""
+    return Host(tmp_path)
+
+
+@pytest.fixture(params=[True, False], ids=["tpm", "no-tpm"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
+    """The same, with a register and without one."""
+    return Host(tmp_path, tpm=bool(request.param))

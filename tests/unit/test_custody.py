@@ -19,16 +19,6 @@ from imarium.formats.registers import IMA_PCR
 from imarium.hashes import SHA256
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
-@pytest.fixture(params=[True, False], ids=["tpm", "no-tpm"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
-    return Host(tmp_path, tpm=bool(request.param))
-
-
 def test_prompt_keeps_proves_and_frees(host: Host) -> None:
     host.kernel.measure("a", "b")
     result = host.keep()

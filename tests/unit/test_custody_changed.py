@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tests.unit.custody_host import Host
@@ -13,16 +12,6 @@ from imarium.custody import Custody, Log, Store
 from imarium.custody.journal import Journal
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent
 from imarium.hashes import SHA1, HashAlgorithm
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
-@pytest.fixture(params=[True, False], ids=["tpm", "no-tpm"])
-def either(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
-    return Host(tmp_path, tpm=bool(request.param))
 
 
 def test_a_record_whose_digest_is_not_its_datas_is_never_freed(either: Host) -> None:

@@ -14,11 +14,6 @@ from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA384
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
-
-
 def test_without_a_register_it_frees_and_says_unproven(tmp_path: Path) -> None:
     host = Host(tmp_path, tpm=False)
     result = host.keep()

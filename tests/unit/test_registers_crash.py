@@ -1,18 +1,15 @@
-"""Event logs after a crash at any point: a lost or changed mark, a log that was cut, a step half done."""
+"""Event logs: what a crash at any point leaves."""
 
 import contextlib
-import json
 import os
 
 import pytest
-from tests.unit.register_logs import RTMR, STATIC, last_sync
+from tests.unit.register_logs import RTMR, last_sync
 
 from imarium.registers import (
     EventLog,
     FileRegisters,
-    MemoryRegisters,
 )
-from imarium.registers.text import PAGE
 
 
 @pytest.fixture(autouse=True)
@@ -20,67 +17,6 @@ def _no_waiting_for_the_disk(monkeypatch):
     """Processes die here, not machines: what was written is there without a sync."""
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda _descriptor: None)
-
-
-@pytest.fixture
-def provider():
-    return MemoryRegisters([RTMR, STATIC], {RTMR: b"\1" * 32})
-
-
-@pytest.fixture
-def log(provider, tmp_path):
-    return EventLog(provider, RTMR, tmp_path / "logs")
-
-
-@pytest.mark.parametrize("damage", [None, b"", b"null", b"\xff", b'{"size": 1}', b"[" * 5000])
-def test_a_lost_mark_is_made_again_by_replay(log, damage):
-    log.append(b"a")
-    log.append(b"b")
-    mark = log.path.with_suffix(".mark")
-    if damage is None:
-        mark.unlink()
-    else:
-        mark.write_bytes(damage)
-    assert not log.append(b"c").synced
-    assert log.verify().in_step
-
-
-def test_a_lost_mark_after_an_extend_leaves_the_log_out_of_step(log):
-    log.append(b"a")
-    log.extend(bytes(32))
-    log.path.with_suffix(".mark").unlink()
-    assert log.append(b"b").synced
-
-
-@pytest.mark.parametrize("whole", [b"", b"\nwhole\n"])
-def test_what_a_machine_that_died_left_behind_the_last_line_is_cut(log, whole):
-    """Some file systems leave zeros where data never came: more than a page of them is no line."""
-    log.append(b"first")
-    settled = log.read()
-    with log.path.open("ab") as file:
-        file.write(whole + bytes(PAGE + 1))
-    assert log.settled_size() == len(settled)
-    assert log.append(b"second").lines == 1
-    assert log.read() == settled + b"\nsecond\n"
-    assert log.verify().in_step
-
-
-def test_a_changed_mark_is_no_mark(log):
-    log.append(b"a")
-    mark = log.path.with_suffix(".mark")
-    document = json.loads(mark.read_text())
-    mark.write_text(json.dumps(document | {"value": "00" * 32}))
-    assert not log.append(b"b").synced
-    assert log.verify().in_step
-
-
-def test_a_log_that_was_cut_is_out_of_step(log):
-    log.append(b"a")
-    log.append(b"b")
-    os.truncate(log.path, log.path.stat().st_size - 3)
-    assert not log.verify().in_step
-    assert log.append(b"c").synced
-    assert log.verify(start=last_sync(log)).in_step
 
 
 CALLS = ("pwrite", "fdatasync", "ftruncate", "fsync")

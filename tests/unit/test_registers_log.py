@@ -1,7 +1,8 @@
-"""Event logs: what an append and an extend leave, and what is refused."""
+"""Event logs: what an append and an extend leave, what is refused, and what is made of damage."""
 
 import errno
 import fcntl
+import json
 import os
 import threading
 from pathlib import Path
@@ -302,6 +303,57 @@ def test_a_log_that_cannot_be_looked_at_is_not_taken_for_none(provider, tmp_path
     for look in (log.size, log.settled_size, log.read, log.verify):
         with pytest.raises(MissingComponent, match="File name too long"):
             look()
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"null", b"\xff", b'{"size": 1}', b"[" * 5000])
+def test_a_lost_mark_is_made_again_by_replay(log, damage):
+    log.append(b"a")
+    log.append(b"b")
+    mark = log.path.with_suffix(".mark")
+    if damage is None:
+        mark.unlink()
+    else:
+        mark.write_bytes(damage)
+    assert not log.append(b"c").synced
+    assert log.verify().in_step
+
+
+def test_a_lost_mark_after_an_extend_leaves_the_log_out_of_step(log):
+    log.append(b"a")
+    log.extend(bytes(32))
+    log.path.with_suffix(".mark").unlink()
+    assert log.append(b"b").synced
+
+
+@pytest.mark.parametrize("whole", [b"", b"\nwhole\n"])
+def test_what_a_machine_that_died_left_behind_the_last_line_is_cut(log, whole):
+    """Some file systems leave zeros where data never came: more than a page of them is no line."""
+    log.append(b"first")
+    settled = log.read()
+    with log.path.open("ab") as file:
+        file.write(whole + bytes(PAGE + 1))
+    assert log.settled_size() == len(settled)
+    assert log.append(b"second").lines == 1
+    assert log.read() == settled + b"\nsecond\n"
+    assert log.verify().in_step
+
+
+def test_a_changed_mark_is_no_mark(log):
+    log.append(b"a")
+    mark = log.path.with_suffix(".mark")
+    document = json.loads(mark.read_text())
+    mark.write_text(json.dumps(document | {"value": "00" * 32}))
+    assert not log.append(b"b").synced
+    assert log.verify().in_step
+
+
+def test_a_log_that_was_cut_is_out_of_step(log):
+    log.append(b"a")
+    log.append(b"b")
+    os.truncate(log.path, log.path.stat().st_size - 3)
+    assert not log.verify().in_step
+    assert log.append(b"c").synced
+    assert log.verify(start=last_sync(log)).in_step
 
 
 def test_files_are_the_owners_alone(log):
