@@ -149,7 +149,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
 
 def replace_blocks(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
     """:func:`replace_file` for what does not fit into memory twice. What ``blocks`` raises leaves the old content."""
-    beside = path.with_name(f".{secrets.token_hex(8)}.new")
+    beside = path.parent / f".{secrets.token_hex(8)}.new"  # of "." and "/" too, which then cannot be replaced
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with storage_errors(path):
         descriptor = os.open(beside, flags, FILE_MODE)

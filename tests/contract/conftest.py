@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.vectors import vector_path
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-VECTORS = PROJECT.parent / "shared" / "vectors"
 LIMIT_SECONDS = 60
 
 
@@ -48,6 +48,4 @@ def imarium() -> Imarium:
 @pytest.fixture(scope="session")
 def dl160() -> Path:
     """A server's real list: 16,169 records, gzipped."""
-    path = VECTORS / "guard-oss-dl160" / "binary_runtime_measurements.gz"
-    assert path.is_file(), f"{path} is missing: put the shared test vectors beside the project"
-    return path
+    return vector_path("guard-oss-dl160/binary_runtime_measurements.gz")

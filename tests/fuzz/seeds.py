@@ -14,6 +14,7 @@ from tests.unit.builders import BANKS, TEMPLATES, Made, ascii_line, binary, kexe
 from tests.unit.cca_builders import Maker  # noqa: E402
 from tests.unit.snp_builders import ecc_ek, ek  # noqa: E402
 from tests.unit.snp_reports import Report, certificate_table  # noqa: E402
+from tests.vectors import VECTORS  # noqa: E402
 
 from imarium.chain import ChainState  # noqa: E402 - found by the line above
 from imarium.custody import LogMeta  # noqa: E402
@@ -136,8 +137,7 @@ def seeds() -> dict[str, list[bytes]]:
 def _guests() -> list[bytes]:
     """What devices of guests say, and quotes of a TD where recorded ones are at hand."""
     statement = SoftwareStatement(b"nonce", {"rtmr2": {SHA384: bytes(48)}}).encode()
-    vectors = PROJECT.parent / "shared" / "vectors"
-    recorded = [vectors / "dcap-qvl" / "tdx_quote", vectors / "go-tdx-guest" / "report.dat"]
+    recorded = [VECTORS / "dcap-qvl" / "tdx_quote", VECTORS / "go-tdx-guest" / "report.dat"]
     made = [
         Maker().token(),
         Report().bytes(),

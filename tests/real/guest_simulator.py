@@ -31,7 +31,6 @@ from tests.real.guest_devices import DEVICES, Device
 from imarium.errors import ImariumError
 from imarium.registers import DEFAULT_REGISTERS, FileRegisters
 
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
 BLOBS = ("outblob", "auxblob", "manifestblob")
 READ = ("generation", "provider", *BLOBS)
 WRITE = ("inblob", "service_provider", "service_guid", "service_manifest_version")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.real.conftest import Swtpm
-from tests.real.guest_simulator import VECTORS, guest
+from tests.real.guest_simulator import guest
+from tests.vectors import vector
 
 from imarium.errors import DeviceError, MissingComponent, RefusedOperation, UsageError
 from imarium.formats.cca import parse_cca_token
@@ -31,9 +32,7 @@ def td(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def realm(tmp_path: Path) -> Iterator[Path]:
-    (tmp_path / "state.token").write_bytes(
-        (VECTORS / "trustee" / "cca" / "misc" / "cca-example-token.cbor").read_bytes()
-    )
+    (tmp_path / "state.token").write_bytes(vector("trustee/cca/misc/cca-example-token.cbor"))
     with guest(tmp_path, "arm_cca_guest") as mount:
         yield mount
 

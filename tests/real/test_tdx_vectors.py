@@ -4,10 +4,9 @@ import base64
 import hashlib
 import itertools
 import json
-from functools import cache
-from pathlib import Path
 
 import pytest
+from tests.vectors import vector
 
 from imarium.errors import MalformedInput
 from imarium.formats.eventlog import (
@@ -25,7 +24,6 @@ from imarium.formats.tdx import TdAttributes, parse_td_report, parse_tdx_quote, 
 from imarium.hashes import SHA1, SHA256, SHA384
 from imarium.verifier.tdx import TdxStatus, check_tdx_chain, check_tdx_quote
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 NOW = 1780272000
 """2026-06-01: every recorded PCK certificate is valid."""
 
@@ -54,13 +52,6 @@ CC_LOGS = {
     "trustee/eventlog/CCEL_data_grub": (37, {1, 2, 3}),
     "trustee/eventlog/CCEL_data_grub_gke": (35, {0, 1, 2, 3}),
 }
-
-
-@cache
-def vector(name: str) -> bytes:
-    path = VECTORS / name
-    assert path.is_file(), f"{path} is missing: put the shared test vectors beside the project"
-    return path.read_bytes()
 
 
 def quote(name: str) -> bytes:

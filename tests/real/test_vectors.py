@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.vectors import vector
 
 from imarium.chain import ChainState, Replay, replay
 from imarium.formats.ascii import ascii_line, read_ascii
@@ -19,7 +20,6 @@ from imarium.formats.tpm import parse_attest, pcr_digest
 from imarium.hashes import SHA1, SHA256, by_name
 
 PROJECT = Path(__file__).resolve().parents[2]
-VECTORS = PROJECT.parent / "shared" / "vectors" / "guard-oss-dl160"
 RECORDS, VIOLATIONS = 16169, 24
 BIG = 300 << 20
 LIMIT_KIB = 100 << 10
@@ -35,20 +35,14 @@ finally:
 """Runs imarium and then prints its own peak in KiB. What wait4 tells includes the size of the process it came from."""
 
 
-def vector(name: str) -> bytes:
-    path = VECTORS / name
-    assert path.is_file(), f"{path} is missing: put the shared test vectors beside the project"
-    return path.read_bytes()
-
-
 @pytest.fixture(scope="module")
 def measurements() -> bytes:
-    return gzip.decompress(vector("binary_runtime_measurements.gz"))
+    return gzip.decompress(vector("guard-oss-dl160/binary_runtime_measurements.gz"))
 
 
 @pytest.fixture(scope="module")
 def values():
-    document = json.loads(vector("pcrs.json"))
+    document = json.loads(vector("guard-oss-dl160/pcrs.json"))
     return {
         PcrIndex(10): {SHA1: bytes.fromhex(document["sha1"]["10"]), SHA256: bytes.fromhex(document["sha256"]["10"])}
     }
@@ -76,8 +70,8 @@ def test_every_record_goes_through_text(measurements):
 
 
 def test_the_quote_covers_the_given_registers():
-    document = json.loads(vector("pcrs.json"))
-    quote = parse_attest(vector("quote.msg")).quote
+    document = json.loads(vector("guard-oss-dl160/pcrs.json"))
+    quote = parse_attest(vector("guard-oss-dl160/quote.msg")).quote
     registers = {
         by_name(bank): {PcrIndex(int(pcr)): bytes.fromhex(value) for pcr, value in found.items()}
         for bank, found in document.items()

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -15,18 +14,11 @@ from cryptography.x509.oid import NameOID
 
 from imarium.verifier.cca import CcaPolicy, CertifiedKey, check_cca
 
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors" / "trustee"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NONCE = bytes(range(64))
 ES = {"secp256r1": (-7, 32, hashes.SHA256()), "secp384r1": (-35, 48, hashes.SHA384())}
 ES["secp521r1"] = (-36, 66, hashes.SHA512())
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-
-
-def vector(name: str) -> bytes:
-    path = VECTORS / name
-    assert path.is_file(), f"{path} is missing: put the shared test vectors beside the project"
-    return path.read_bytes()
 
 
 def point(key: ec.EllipticCurvePrivateKey) -> bytes:

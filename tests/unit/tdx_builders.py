@@ -5,7 +5,6 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -13,21 +12,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
+from tests.vectors import vector
 
 from imarium.formats.tdx import TdxQuote, parse_tdx_quote
 
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
 NOW = 1750377600
 """2025-06-20: within the validity of the recorded collateral."""
 
 SGX_EXTENSION = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
 _START, _END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
-
-
-def vector(name: str) -> bytes:
-    path = VECTORS / name
-    assert path.is_file(), f"{path} is missing: put the shared test vectors beside the project"
-    return path.read_bytes()
 
 
 @cache

@@ -94,6 +94,21 @@ def test_retain(run: Run, tmp_path: Path) -> None:
     assert run("log", "read", "--log", 0, "--from", 2999)[1].startswith("   2999")
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_was_done_is_said_also_where_another_log_is_damaged(
+    run: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    store = Store(tmp_path / "store", create=True)
+    for count in (3000, 20, 10):
+        logged(store, count)
+    (store.directory_of(1) / "meta.json").write_bytes(b"{")
+    status, out, err = run("log", "retain", *options)
+    assert (status, "0001/meta.json" in err) == (3, True)
+    assert (json.loads(out)["logs"][0]["action"] if options else out.split()[2]) in {"compressed", "compressed,"}
+    status, out, err = run("log", "retain", *options)
+    assert (status, out, "0001/meta.json" in err) == (3, "", True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -15,8 +15,8 @@ from tests.unit.cca_builders import (
     Maker,
     codes,
     collection,
-    vector,
 )
+from tests.vectors import vector
 
 from imarium.formats.cca import (
     RemIndex,
@@ -28,12 +28,12 @@ from imarium.verifier.cca import check_cca, load_public_key
 
 @pytest.fixture(scope="module")
 def real() -> bytes:
-    return vector("cca/misc/cca-example-token.cbor")
+    return vector("trustee/cca/misc/cca-example-token.cbor")
 
 
 @pytest.fixture(scope="module")
 def cpak() -> Any:
-    return load_public_key(vector("cca/misc/cpak-pub.json"))
+    return load_public_key(vector("trustee/cca/misc/cpak-pub.json"))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def spoiled(part: bytes, member: int) -> bytes:
 
 def assert_each_bit_counts(step: int) -> None:
     """Of the real token, with each ``step``-th bit changed."""
-    token, key = vector("cca/misc/cca-example-token.cbor"), load_public_key(vector("cca/misc/cpak-pub.json"))
+    token = vector("trustee/cca/misc/cca-example-token.cbor")
+    key = load_public_key(vector("trustee/cca/misc/cpak-pub.json"))
     nonce = parse_cca_token(token).realm.claims.challenge
     assert check_cca(token, anchor=key, nonce=nonce).good
     for bit, bad in flipped(token, step):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 from tests.unit.custody_host import Died, Host, dying_at
-from tests.unit.custody_kernel import LAYOUT, record, records
+from tests.unit.custody_kernel import LAYOUT, record, records, violation
 
 from imarium.chain import replay
 from imarium.custody import Custody, Event, Log, Step, Store
@@ -210,6 +210,18 @@ def test_a_list_of_records_that_are_all_the_same_is_compared_to_a_bound(
     monkeypatch.setattr(Log, "blocks", blocks)
     assert list(overlaps(log, kernel)) == [0]
     assert compared[0] < 2 * MAX_CANDIDATES * len(data)
+
+
+def test_a_record_that_comes_often_does_not_hide_where_the_list_joins_the_log(host: Host) -> None:
+    """IMA has a record for each violation, and those of one file are all the same."""
+    often, files = violation("/var/log/x"), [f"/{number:04}/" + "x" * 200 for number in range(60)]
+    host.keep()
+    host.kernel.add(often * 200 + records("a") + often + records(*files))
+    host.keep("follow")
+    host.kernel.current_list = host.kernel.current_list[host.kernel.current_list.rfind(often) :]  # by someone else
+    host.kernel.measure(*(f"new {number}" for number in range(300)))
+    result = host.keep()
+    assert (result.verdict, result.log, result.kept_records) == ("proven", 0, 300)
 
 
 def test_no_list_lies_in_memory_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

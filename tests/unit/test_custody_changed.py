@@ -8,7 +8,7 @@ from tests.unit.custody_host import Host
 from tests.unit.custody_kernel import LAYOUT, record, records
 
 from imarium.chain import ChainState, replay
-from imarium.custody import Custody, Log, Store
+from imarium.custody import Custody, Log, Store, no_registers
 from imarium.custody.journal import Journal
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent
 from imarium.hashes import SHA1, HashAlgorithm
@@ -130,6 +130,20 @@ def test_changed_records_are_named_where_no_register_is_reached(host: Host) -> N
     with pytest.raises(MalformedInput, match="the list was changed"):
         host.keep()
     assert host.kernel.current_list == records("failed", "a")
+
+
+def test_changed_records_are_named_also_where_something_else_was_refused_before(host: Host) -> None:
+    host.kernel.measure(*LONG)
+    host.keep()
+    host.registers = no_registers
+    host.kernel.measure("a")
+    assert host.keep().verdict == "refused"
+    changed(host, 100)
+    host.registers = host.kernel.registers
+    host.kernel.measure("failed", extend=False)
+    host.kernel.measure("b")
+    with pytest.raises(MalformedInput, match="the list was changed"):
+        host.keep()
 
 
 def test_a_journal_without_sums_of_the_list_has_all_replayed(host: Host) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from tests.unit.custody_kernel import records
 
+from imarium.cli.keep_check import problems_around
+from imarium.custody import Store
 from imarium.custody.config import Problem, ServiceConfig, SourceEntry, load_config, read_config
 from imarium.errors import MalformedInput, MissingComponent, UsageError
 from imarium.securityfs.client import DIRECTORIES
@@ -100,6 +103,19 @@ def test_one_place_by_two_names_is_one_place(tmp_path: Path) -> None:
     assert problems(tmp_path, f'[[source]]\nstore = "{tmp_path}/loop"') == []
     text = f'[[source]]\nname = "a"\nstore = "/srv/a"\n[[source]]\nname = "b"\ndirectory = "{DIRECTORIES[0]}"'
     assert problems(tmp_path, text) == [("source", 2)]
+
+
+def test_a_store_may_be_a_file_system_of_its_own_and_no_other_directory_that_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "ima").mkdir()
+    (tmp_path / "ima" / "binary_runtime_measurements").write_bytes(records("boot_aggregate"))
+    (tmp_path / "own" / "lost+found").mkdir(parents=True)
+    (tmp_path / "other" / "files").mkdir(parents=True)
+    text = f'[[source]]\ndirectory = "{tmp_path}/ima"\nstore = "{tmp_path}/'
+    own, other = (read_config(written(tmp_path, f'{text}{name}"\n')) for name in ("own", "other"))
+    assert list(problems_around(own)) == []
+    assert [problem.key for problem in problems_around(other)] == ["source.0.store"]
+    Store(tmp_path / "own", create=True)
+    assert list(problems_around(own)) == []
 
 
 def test_reading_raises_for_the_first_problem_in_one_line(tmp_path: Path) -> None:

@@ -68,6 +68,24 @@ def test_registers_that_vanish_between_runs_free_nothing(host: Host, method: Lit
     assert host.kernel.current_list == host.kernel.staged_list == b""
 
 
+@pytest.mark.parametrize("method", ["prompt", "follow"])
+def test_a_refusal_stands_until_a_run_proves_the_log_be_there_new_records_or_none(
+    host: Host, method: Literal["prompt", "follow"]
+) -> None:
+    host.keep(method)
+    host.registers = no_registers
+    for _ in range(2):
+        assert host.keep(method).verdict == "refused"
+        assert Store(host.path).log().refusal is not None
+    host.registers = host.kernel.registers
+    assert host.keep(method).verdict == "proven"
+    log = Store(host.path).log()
+    assert log.refusal is None
+    lines = len(log.journal.entries)
+    assert host.keep(method).verdict == "proven"
+    assert len(Store(host.path).log().journal.entries) == lines
+
+
 def test_registers_that_vanish_over_a_reset_do_not_matter(host: Host) -> None:
     host.keep()
     host.registers = no_registers

@@ -53,6 +53,16 @@ def test_a_replacement_that_fails_leaves_nothing(tmp_path: Path) -> None:
         write_atomically(tmp_path / "nowhere" / "state", b"data")
 
 
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_a_directory_that_has_no_name_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingComponent):
+        write_atomically(Path(path), b"data")
+    assert not [left for place in (tmp_path, tmp_path.parent, Path("/")) for left in place.glob(".*.new")]
+
+
 def test_the_callers_mode_is_taken(tmp_path: Path) -> None:
     durable.replace_file(tmp_path / "state", b"data", mode=0o400)
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o400

@@ -5,13 +5,13 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from tests.unit.builders import flipped
+from tests.vectors import vector
 
 from imarium.errors import MalformedInput
 from imarium.formats.registers import PcrIndex
@@ -30,7 +30,6 @@ from imarium.formats.tpm import (
 from imarium.hashes import SHA1, SHA256, SHA384, HashAlgorithm
 from imarium.verifier.quote import QuoteCheck, check_quote, check_values, verification_key, verify_signature
 
-EVIDENCE = Path(__file__).parents[3] / "shared" / "vectors" / "trustee" / "tpm_evidence.json"
 ATTRIBUTES = 0x00050072
 RESTRICTED, SIGN, DECRYPT, FIXED_TPM = 1 << 16, 1 << 18, 1 << 17, 1 << 1
 Evidence = tuple[rsa.RSAPublicKey, bytes, bytes, PcrValues]
@@ -145,8 +144,7 @@ def decoded(text: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
-    assert EVIDENCE.is_file(), f"{EVIDENCE} is missing: put the shared test vectors beside the project"
-    document = json.loads(EVIDENCE.read_text())
+    document = json.loads(vector("trustee/tpm_evidence.json"))
     key = serialization.load_der_public_key(decoded(document["ak_public"]))
     assert isinstance(key, rsa.RSAPublicKey)
     quote = document["tpm_quote"]

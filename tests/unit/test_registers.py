@@ -181,6 +181,12 @@ def test_a_missing_file_of_registers_is_missing(tmp_path):
         FileRegisters(tmp_path / "r").registers()
 
 
+@pytest.mark.parametrize("path", [Path("/"), Path("/.."), Path("//")])
+def test_the_root_directory_is_no_file_of_registers(path):
+    with pytest.raises(UsageError, match="name a file"):
+        FileRegisters(path)
+
+
 @pytest.fixture
 def sysfs(tmp_path):
     """A directory like the kernel's sample of registers, of plain files."""

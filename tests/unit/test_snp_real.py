@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 
 from tests.unit.builders import flipped
-from tests.unit.cca_builders import NOW, vector
+from tests.unit.cca_builders import NOW
 from tests.unit.snp_builders import (
     ARK_CERTIFICATE,
     ASK_CERTIFICATE,
 )
+from tests.vectors import vector
 
 from imarium.formats.snp import (
     AMD_ARC,
@@ -25,10 +26,10 @@ from imarium.verifier.snp import SnpPolicy, check_snp
 
 def judged(name: str, leaf: str) -> tuple[set[str], str]:
     """The codes of the reasons against a report, and what is wrong with its certificates."""
-    raw = vector(f"snp/{name}.bin")
+    raw = vector(f"trustee/snp/{name}.bin")
     report = parse_snp_report(raw)
     at = datetime(2025, 9, 1, tzinfo=UTC)
-    chain = CertifiedKey(vector(f"snp/{leaf}.der"), (ASK_CERTIFICATE,), ARK_CERTIFICATE, at)
+    chain = CertifiedKey(vector(f"trustee/snp/{leaf}.der"), (ASK_CERTIFICATE,), ARK_CERTIFICATE, at)
     policy = SnpPolicy(frozenset({report.measurement}), vmpl=report.vmpl)
     check = check_snp(raw, certificates=chain, report_data=report.report_data, policy=policy)
     details = " | ".join(reason.detail for reason in check.reasons if reason.code == "certificate_invalid")
@@ -56,7 +57,7 @@ def test_each_report_is_of_its_own_key():
 
 
 def test_fields_of_version_2():
-    report = parse_snp_report(vector("snp/test-report.bin"))
+    report = parse_snp_report(vector("trustee/snp/test-report.bin"))
     assert (report.version, report.guest_svn, report.vmpl, report.cpuid) == (2, 4, 0, None)
     assert report.policy == GuestPolicy.SMT | GuestPolicy.ALWAYS_ONE | 0x1F
     assert report.platform_info == PlatformInfo.SMT
@@ -72,7 +73,7 @@ def test_fields_of_version_2():
 
 
 def test_fields_of_version_3():
-    report = parse_snp_report(vector("snp/test-vlek-report.bin"))
+    report = parse_snp_report(vector("trustee/snp/test-vlek-report.bin"))
     assert (report.version, report.vmpl, report.cpuid) == (3, 1, (0x19, 1, 1))
     assert report.signing_key is SigningKey.VLEK
     assert PlatformInfo.ALIAS_CHECK_COMPLETE | PlatformInfo.ECC in report.platform_info
@@ -83,7 +84,7 @@ def test_fields_of_version_3():
 
 def test_real_certificates_are_read():
     for name, product, csp in (("vcek", "Milan-B0", None), ("vlek", "Milan", "CN=cc-us-east-2.amazonaws.com")):
-        leaf = load_certificate(vector(f"snp/test-{name}.der"))
+        leaf = load_certificate(vector(f"trustee/snp/test-{name}.der"))
         raw = {e.oid.dotted_string.removeprefix(AMD_ARC): e.value.value for e in leaf.extensions}
         named = parse_key_extensions(raw)
         assert (named.product, named.csp_id) == (product, csp)
@@ -92,9 +93,9 @@ def test_real_certificates_are_read():
 
 def assert_each_bit_counts(step: int) -> None:
     """Of a real report, with each ``step``-th bit changed."""
-    raw = vector("snp/test-report.bin")
+    raw = vector("trustee/snp/test-report.bin")
     report = parse_snp_report(raw)
-    chain = CertifiedKey(vector("snp/test-vcek.der"), (), ARK_CERTIFICATE, NOW)
+    chain = CertifiedKey(vector("trustee/snp/test-vcek.der"), (), ARK_CERTIFICATE, NOW)
     policy = SnpPolicy(frozenset({report.measurement}))
 
     def found(data: bytes) -> set[str]:

@@ -7,7 +7,8 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.tdx_builders import patch, recorded, vector
+from tests.unit.tdx_builders import patch, recorded
+from tests.vectors import vector
 
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.tdx import (

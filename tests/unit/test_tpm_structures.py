@@ -4,11 +4,11 @@ import base64
 import json
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.vectors import vector
 
 from imarium.errors import MalformedInput, UsageError
 from imarium.formats.registers import PcrIndex
@@ -34,15 +34,8 @@ from imarium.formats.tpm import (
 )
 from imarium.hashes import SHA1, SHA256, SHA384, by_name
 
-VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
 AK = 0x00050072  # fixedTPM fixedParent sensitiveDataOrigin userWithAuth restricted sign
 EK = 0x000300B2  # fixedTPM fixedParent sensitiveDataOrigin adminWithPolicy restricted decrypt
-
-
-def vector(name: str) -> bytes:
-    path = VECTORS / name
-    assert path.is_file(), f"{path} is missing: put the shared test vectors beside the project"
-    return path.read_bytes()
 
 
 def sized(data: bytes) -> bytes:

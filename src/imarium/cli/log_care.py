@@ -9,6 +9,7 @@ from imarium.cli.options import Json, StoreDirectory
 from imarium.cli.output import console, emit_json
 from imarium.custody import (
     Finding,
+    Retained,
     Retention,
     Store,
     check_log,
@@ -17,6 +18,7 @@ from imarium.custody import (
     repair_log,
     retain,
 )
+from imarium.errors import ImariumError
 
 __all__ = ["check", "retain_logs"]
 
@@ -99,7 +101,18 @@ def retain_logs(
     """
     age = None if older_than is None else timedelta(days=older_than)
     wanted = Retention(older_than=age, larger_than=None if larger_than is None else larger_than * _MIB)
-    done = list(retain(Store(store or default_store(), patience=_PATIENCE), wanted, dry=dry_run))
+    done: list[Retained] = []
+    try:
+        for one in retain(Store(store or default_store(), patience=_PATIENCE), wanted, dry=dry_run):
+            done.append(one)
+    except ImariumError:
+        if done:
+            _show_retained(done, dry_run, as_json=as_json)
+        raise
+    _show_retained(done, dry_run, as_json=as_json)
+
+
+def _show_retained(done: list[Retained], dry_run: bool, *, as_json: bool) -> None:
     if as_json:
         emit_json({"dry_run": dry_run, "logs": [one.to_document() for one in done]})
         return

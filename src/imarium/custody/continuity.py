@@ -135,8 +135,8 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
         if by_content is not None and not known:
             break  # no other place could be proved
     refused = log.refusal
-    if readable and not recheck and (refused is None or refused.boot_id != life.boot_id):
-        log.end_state(banks)  # as it was not yet when it was last found so
+    if readable and not recheck and (refused is None or (refused.boot_id, refused.detail) != (life.boot_id, doubt)):
+        log.end_state(banks)  # as it was not yet when it was last found so, for this reason
     if by_content is None:
         return None
     if not readable and log.proved_by:

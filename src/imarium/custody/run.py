@@ -118,7 +118,7 @@ class Run:
         if doubt := store_undeleted(progress, kernel, found.overlap, self._hook):
             verdict, reason = "refused", doubt
         proved = found.registers if verdict == "proven" else ()
-        if grown or (proved and not log.proved_by):
+        if grown or (proved and (not log.proved_by or log.refusal is not None)):
             state = progress.state
             log.note(Event.FOLLOWED, self._boot_id, base=base, state=state, registers=proved, detail=reason)
             self._hook(Step.JOURNALED)

@@ -21,6 +21,7 @@ __all__ = ["Store", "StoreBusy", "default_store"]
 
 _LOCK, _LOGS, _HIDDEN, _REMOVED = "lock", "logs", ".new-", ".old-"
 _PAUSE = 0.05
+_LOST = "lost+found"
 
 
 class StoreBusy(RefusedOperation):
@@ -56,9 +57,12 @@ class Store:
 
     @staticmethod
     def is_begun(path: Path) -> bool:
-        """Whether anything is there; one that is being made is an empty directory first. Raises MissingComponent."""
+        """Whether anything is there; one that is being made is an empty directory first. Raises MissingComponent.
+
+        What a file system has of its own at its top counts for nothing.
+        """
         with durable.storage_errors(path):
-            return path.exists() and any(path.iterdir())
+            return path.exists() and any(place.name != _LOST for place in path.iterdir())
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ class MemoryRegisters:
 
 
 class FileRegisters:
-    """Registers in the file at ``path``, shared by any number of processes.
+    """Registers in the file at ``path``, shared by any number of processes. Raises UsageError for the root directory.
 
     Every method raises MissingComponent when the file is not there or cannot be written, and MalformedInput when it
     is not one of these.
@@ -77,6 +77,8 @@ class FileRegisters:
     def __init__(self, path: Path) -> None:
         self.name = "software"
         self.path = Path(os.path.realpath(path))  # a link is followed once, else a replacement would take its place
+        if not self.path.name:
+            raise UsageError(f"{path} is the root directory; name a file in a directory for the registers")
         self.identity = identity_of("software", self.path)
         self._lock_path = self.path.with_name(f".{self.path.name}.lock")
 
