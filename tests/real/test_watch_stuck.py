@@ -120,6 +120,24 @@ def test_when_all_that_measures_hangs_nobody_waits_for_it(root: Path) -> None:
     assert problems[4].detail == "measuring hangs"
 
 
+def test_where_no_more_threads_can_be_started_nobody_waits_for_those_that_hang(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_arguments: object) -> threading.Thread:
+        raise RuntimeError("can't start new thread")
+
+    path = root / "threads"
+    path.write_text("threads")
+    stuck, problems = Stuck(), list[Problem]()
+    with Watch([root], stuck, problems.append, options=patient(deadline=0.5, workers=1)):
+        monkeypatch.setattr("imarium.engine.watch._thread", none_left)
+        for number in (1, 2):
+            read_by_another(path)
+            until(lambda number=number: len(problems) == number)  # type: ignore[misc]
+        stuck.free.set()
+    assert [problem.kind for problem in problems] == [ProblemKind.OVERDUE, ProblemKind.OVERLOADED]
+
+
 def test_a_failure_lets_go_and_is_told(root: Path) -> None:
     path = root / "failing"
     path.write_text("failing")

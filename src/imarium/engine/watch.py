@@ -168,7 +168,8 @@ class Watch:
         for pending in self._waiting.copy():
             self._let_go(pending, "the watch has ended")
         for source, taker in zip(self._sources, self._takers, strict=False):  # fewer, if it could not begin
-            _free(source.group, taker)
+            with suppress(RuntimeError):  # there may be no more threads
+                _free(source.group, taker)
         for source in self._sources:
             source.group.close()
         for _ in self._workers:
@@ -261,9 +262,7 @@ class Watch:
         while not self._stopping.wait(min(_TICK, self.options.deadline / 4)):
             if all(taker.is_alive() for taker in self._takers):
                 self._check_guardian()
-            self._workers = [
-                worker if worker.is_alive() else _thread("measure", self._measure) for worker in self._workers
-            ]
+            self._workers = [worker if worker.is_alive() else self._worker() or worker for worker in self._workers]
             now = time.monotonic()
             for source in self._sources:
                 self._check_reading(source, now)
@@ -298,10 +297,17 @@ class Watch:
 
     def _relieve(self) -> None:
         """One more thread measures in the place of one that hangs; if all that there may be hang, nobody waits."""
-        if len(self._workers) < _MORE_WORKERS * self.options.workers:
-            self._workers.append(_thread("measure", self._measure))
+        more = self._worker() if len(self._workers) < _MORE_WORKERS * self.options.workers else None
+        if more is not None:
+            self._workers.append(more)
         elif self._busy >= len(self._workers):
             self._stalled = True
+
+    def _worker(self) -> threading.Thread | None:
+        """A thread that measures; none where this machine can start no more threads."""
+        with suppress(RuntimeError):
+            return _thread("measure", self._measure)
+        return None
 
     def _finish(self, pending: _Pending) -> None:
         """Let the task go and the file with it. Some file systems fail to close a file: that keeps nobody."""
