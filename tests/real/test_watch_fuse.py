@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.real.watching import Recorder, mounted, patient, python, read_by_another
+from tests.real.watching import Recorder, mounted, patient, python, read_by_another, waits
 from tests.waiting import PATIENCE, until
 
 from imarium.fuse import unmount
@@ -110,15 +110,21 @@ def test_a_file_that_is_never_opened_keeps_nobody_elsewhere(served: Served, tmp_
         engine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert engine.stdout is not None
         assert engine.stdout.readline() == "watching\n"
-        stuck = python(READER, served.place / "never")
+        stuck = [python(READER, served.place / "never")]
         try:
             assert engine.stdout.readline() == f"overdue {served.place}\n"
+            stuck.append(python(READER, served.place / "never"))
+            until(lambda: waits(stuck[1]))
+            behind = python(READER, served.place / "behind")
+            until(lambda: waits(behind))
             read_by_another(other / "file")
             print(file=engine.stdin, flush=True)
             assert engine.stdout.readline() == "stopped\n"
+            for process in (behind, python(READER, served.place / "after")):
+                assert int(process.communicate(timeout=PATIENCE)[0]) == errno.EIO
             read_by_another(other / "file")
         finally:
             served.process.kill()  # which lets everybody go
             engine.kill()
-            for process in (engine, stuck):
+            for process in (engine, *stuck):
                 process.communicate(timeout=PATIENCE)

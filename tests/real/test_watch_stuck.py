@@ -193,6 +193,14 @@ def test_a_guardian_that_was_killed_is_missed(root: Path) -> None:
     ]
 
 
+def test_a_guardian_that_was_stopped_does_not_keep_the_watch_from_ending(root: Path) -> None:
+    before = children()
+    with Watch([root], Failing(), print):
+        (guardian,) = children() - before
+        os.kill(guardian, signal.SIGSTOP)
+    assert guardian not in children()
+
+
 def children() -> set[int]:
     """The processes that this one has started."""
     return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
@@ -207,6 +215,45 @@ def test_ending_lets_everybody_go(root: Path) -> None:
         until(lambda: all(map(waits, waiting)))
         stuck.free.set()
     assert [process.communicate(timeout=PATIENCE)[0] for process in waiting] == ["done\n"] * 5
+
+
+def test_what_is_measured_too_late_or_fails_while_it_ends_is_told(root: Path) -> None:
+    class FailsLate(Stuck):
+        def opened(self, descriptor: int, task: int, *, executes: bool) -> None:
+            super().opened(descriptor, task, executes=executes)
+            raise OSError(5, "Input/output error")
+
+    path = root / "late"
+    path.write_text("late")
+    fails, problems = FailsLate(), list[Problem]()
+    with Watch([root], fails, problems.append, options=patient(workers=1)):
+        waiting = [python("import sys; open(sys.argv[1]); print('done',flush=True)", path) for _ in range(3)]
+        until(lambda: all(map(waits, waiting)))
+        late = threading.Timer(2, fails.free.set)
+        late.start()
+    late.join()
+    assert [process.communicate(timeout=PATIENCE)[0] for process in waiting] == ["done\n"] * 3
+    kinds = [problem.kind for problem in problems]
+    assert (kinds.count(ProblemKind.OVERDUE), kinds.count(ProblemKind.FAILED)) == (3, 3)
+    assert {problem.name for problem in problems} == {os.fsencode(path)}
+
+
+def test_taking_events_is_not_overdue_where_there_are_none(root: Path) -> None:
+    """A thread that waits for events, on a machine that does much else, is not one that a file system keeps."""
+    problems: list[Problem] = []
+    with Watch([root], Failing(), problems.append, options=patient(deadline=0.01)):
+        end = time.monotonic() + 3
+        busy = [threading.Thread(target=spin_until, args=(end,)) for _ in range(3)]
+        for thread in busy:
+            thread.start()
+        for thread in busy:
+            thread.join()
+    assert problems == []
+
+
+def spin_until(end: float) -> None:
+    while time.monotonic() < end:
+        sum(range(10_000))
 
 
 ENGINE = """

@@ -40,8 +40,9 @@ def test_suspending_ends_it_unless_it_is_to_stay(asked, tmp_path):
     assert (first["handed_over"], first["suspended"], first["ended"]) == (4, True, False)
     assert asked(command="suspend", path=str(tmp_path / "b"))["ended"]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    with pytest.raises(MissingComponent):
-        asked(command="suspend", path=str(tmp_path / "nowhere" / "c"))
+    for place in ("nowhere/c", 300 * "n"):
+        with pytest.raises(MissingComponent):
+            asked(command="suspend", path=str(tmp_path / place))
 
 
 def test_stopping(asked):

@@ -153,6 +153,34 @@ def test_want_of_descriptors_does_not_end_the_answering(place, monkeypatch):
     assert ask(place, {"command": "echo", "text": 1}, patience=20) == {"got": 1}
 
 
+def test_want_of_threads_does_not_end_the_answering(place, monkeypatch, caplog):
+    with monkeypatch.context() as patched:
+        patched.setattr("imarium.engine.control.threading.Thread.start", _no_thread)
+        for _ in range(20):
+            with pytest.raises(DeviceError, match="broke off"):
+                ask(place, {"command": "echo", "text": 1}, patience=20)
+    assert "can't start new thread" in caplog.text
+    assert ask(place, {"command": "echo", "text": 1}, patience=20) == {"got": 1}
+
+
+def _no_thread(_thread):
+    raise RuntimeError("can't start new thread")
+
+
+def test_an_engine_that_too_many_ask_is_running(tmp_path):
+    """Else another would be started beside it."""
+    with contextlib.ExitStack() as stack:
+        listener, *asking = (stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(3))
+        listener.bind(str(tmp_path / CONTROL))
+        listener.listen(0)
+        with pytest.raises(BlockingIOError):
+            for one in asking:
+                one.setblocking(False)
+                one.connect(str(tmp_path / CONTROL))
+        with pytest.raises(DeviceError, match="too many"):
+            is_running(tmp_path)
+
+
 def test_others_are_not_answered(place, monkeypatch):
     monkeypatch.setattr("imarium.engine.control.os.geteuid", lambda: 12345)
     monkeypatch.setattr("imarium.engine.control._CREDENTIALS", _Someone())

@@ -64,8 +64,8 @@ def serving(directory: Path, answer: Answer) -> Iterator[None]:
 def ask(directory: Path, request: Mapping[str, object], *, patience: float | None = None) -> dict[str, object]:
     """The running engine's answer, for which it waits ``patience`` seconds, or as long as the engine runs.
 
-    Raises MissingComponent where none runs, DeviceError where it ends or answers nonsense, and what it refused as
-    UsageError, MissingComponent or RefusedOperation.
+    Raises MissingComponent where none runs, DeviceError where it ends, answers nonsense or has too many who ask, and
+    what it refused as UsageError, MissingComponent or RefusedOperation.
     """
     with _connected(directory, patience) as connection:
         try:
@@ -83,7 +83,10 @@ def ask(directory: Path, request: Mapping[str, object], *, patience: float | Non
 
 
 def is_running(directory: Path) -> bool:
-    """Whether an engine that can be asked runs there. One that was killed has left its socket, and does not count."""
+    """Whether an engine that can be asked runs there. One that was killed has left its socket, and does not count.
+
+    Raises DeviceError where one has too many who ask.
+    """
     try:
         with _connected(directory, _PATIENCE):
             return True
@@ -93,11 +96,13 @@ def is_running(directory: Path) -> bool:
 
 @contextmanager
 def _connected(directory: Path, patience: float | None) -> Iterator[socket.socket]:
-    """A connection to the running engine. Raises MissingComponent where none runs."""
+    """A connection to the running engine. Raises MissingComponent where none runs, DeviceError where it has no room."""
     with _address(directory) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
         try:
             connection.connect(address)
+        except BlockingIOError as error:
+            raise DeviceError(f"{directory}: too many ask this engine already; try again when some are done") from error
         except OSError as error:
             raise MissingComponent(f"{directory}: no engine is running here; start one, or give --state") from error
         yield connection
@@ -139,8 +144,14 @@ class _Desk:
                 continue
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             thread = threading.Thread(target=self._attend, args=(connection,), name="imarium-answer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # there may be no more threads
+                _LOG.warning("a request is not answered: %s", error)
+                connection.close()
+                self._room.release()
+                continue
             self._threads.append(thread)
-            thread.start()
 
     def end(self) -> None:
         """Take no more; the socket is to be shut down then."""

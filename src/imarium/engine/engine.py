@@ -194,8 +194,9 @@ class Engine:
         UsageError for a directory, MissingComponent where there can be no file: then nothing has happened. Where one
         could be begun and not be written to its end, it raises MissingComponent too, and measuring stays suspended.
         """
-        if path.is_dir():
-            raise UsageError(f"cannot suspend to {path}: it is a directory; name a file")
+        with durable.storage_errors(path):
+            if path.is_dir():
+                raise UsageError(f"cannot suspend to {path}: it is a directory; name a file")
         with self.queue.lock:
             begun, anchored = self._live
             hand_over(begun.life, self.directory, path, self._suspended_records(), self.queue, anchored)

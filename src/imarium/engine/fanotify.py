@@ -21,7 +21,7 @@ __all__ = ["EVENTS_AT_ONCE", "FanotifyGroup", "Happened", "RawEvent", "parse_eve
 
 _CLOEXEC, _NONBLOCK, _CLASS_CONTENT = 0x1, 0x2, 0x4
 _UNLIMITED_QUEUE, _UNLIMITED_MARKS, _REPORT_TID = 0x10, 0x20, 0x100
-_MARK_ADD, _MARK_FILESYSTEM = 0x1, 0x100
+_MARK_ADD, _MARK_FLUSH, _MARK_FILESYSTEM = 0x1, 0x80, 0x100
 _ALLOW = 0x1
 _NO_DESCRIPTOR = -1
 _VERSION = 3
@@ -91,10 +91,10 @@ class FanotifyGroup:
             )
             raise MissingComponent(f"cannot watch {path}: {os.strerror(number)}{hint}")
 
-    def read(self) -> list[RawEvent]:
+    def read(self, at_once: int = EVENTS_AT_ONCE) -> list[RawEvent]:
         """The events there are; none if there are none. Raises OSError; the file of an event may be lost then."""
         try:
-            data = os.read(self.descriptor, EVENTS_AT_ONCE * _EVENT.size)
+            data = os.read(self.descriptor, at_once * _EVENT.size)
         except BlockingIOError:
             return []
         return list(parse_events(data))
@@ -106,8 +106,24 @@ class FanotifyGroup:
                 with suppress(FileNotFoundError):
                     os.write(self.descriptor, _RESPONSE.pack(descriptor, _ALLOW))
 
+    def free(self) -> None:
+        """Get no more events, and let everybody go on whose event was not read. It reads them: it can hang."""
+        _libc.fanotify_mark(self.descriptor, _MARK_FLUSH | _MARK_FILESYSTEM, 0, -100, None)
+        while self.descriptor >= 0:
+            try:
+                events = self.read(1)  # of more than one none is told of before all are opened
+            except OSError:  # the kernel has answered that one itself
+                continue
+            if not events:
+                return
+            for event in events:
+                if event.descriptor >= 0:
+                    self.allow(event.descriptor)
+                    with suppress(OSError):
+                        os.close(event.descriptor)
+
     def close(self) -> None:
-        """Let everybody go on and get no more events. Nobody should be reading."""
+        """Let everybody go on and get no more events. A read that hangs keeps the kernel from it until that ends."""
         with self._answering:
             if self.descriptor >= 0:
                 descriptor, self.descriptor = self.descriptor, -1

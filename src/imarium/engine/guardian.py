@@ -56,11 +56,12 @@ class Guardian:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """It ends with its standard input."""
+        """It is ended, also where it was stopped."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
+            process.kill()
             process.wait()
 
     @property

@@ -16,7 +16,7 @@ class ProblemKind(Enum):
     """Why a use of a file may not have been measured before it happened."""
 
     OVERDUE = "overdue"
-    """Measuring took longer than the deadline. It goes on, but the file was let go."""
+    """Measuring took longer than the deadline, or than the watch. It goes on, but the file was let go."""
     OVERLOADED = "overloaded"
     """Too many waited, or all that measures hangs: this one was let go at once."""
     OVERFLOW = "overflow"

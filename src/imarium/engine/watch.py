@@ -64,13 +64,22 @@ class WatchOptions:
 class _Source:
     """The events of one file system. Taking one opens its file, and where that hangs nobody else's events wait.
 
-    ``root`` is a path on it, ``turn`` when its thread last asked for events; ``hangs`` says that this was told.
+    ``root`` is a path on it, ``reading`` since when its thread takes some, if it does; ``hangs`` says that this was
+    told.
     """
 
     root: Path
     group: FanotifyGroup = field(default_factory=FanotifyGroup)
-    turn: float = field(default_factory=time.monotonic)
+    reading: float | None = None
     hangs: bool = False
+
+    def read(self) -> list[RawEvent]:
+        """The events there are. Raises OSError."""
+        self.reading = time.monotonic()
+        try:
+            return self.group.read()
+        finally:
+            self.reading = None
 
 
 @dataclass(slots=True, eq=False)
@@ -126,9 +135,11 @@ class Watch:
         self._stalled = False
         self._count = threading.Lock()
         self._stopping = threading.Event()
+        self._all_done = threading.Event()
         self._exempt: list[int] = []
         self._takers: list[threading.Thread] = []
         self._threads: list[threading.Thread] = []
+        self._tellers: list[threading.Thread] = []
         self._workers: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -154,12 +165,19 @@ class Watch:
         deadline = time.monotonic() + self.options.deadline
         for thread in self._takers:
             thread.join(4 * _TICK)
+        for pending in self._waiting.copy():
+            self._let_go(pending, "the watch has ended")
+        for source, taker in zip(self._sources, self._takers, strict=False):  # fewer, if it could not begin
+            _free(source.group, taker)
         for source in self._sources:
             source.group.close()
         for _ in self._workers:
             self._work.put(None)
         for thread in (*self._threads, *self._workers):
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._all_done.set()
+        for thread in self._tellers:
+            thread.join(max(4 * _TICK, deadline - time.monotonic()))
         self._guardian.__exit__()
         while self._exempt:
             os.close(self._exempt.pop())
@@ -168,17 +186,17 @@ class Watch:
         vars(subprocess)["_USE_VFORK"] = False  # a child that waits for us must not keep our threads from running
         self._workers = [_thread("measure", self._measure) for _ in range(self.options.workers)]
         self._takers = [_thread("take", self._take, source) for source in self._sources]
-        self._threads = [_thread("clock", self._watch_clock), _thread("tell", self._problems.run, self._stopping)]
+        self._threads = [_thread("clock", self._watch_clock)]
+        self._tellers = [_thread("tell", self._problems.run, self._all_done)]
 
     def _take(self, source: _Source) -> None:
         """Take events. Whatever waits is answered, or has a deadline."""
         poller = select.poll()
         poller.register(source.group.descriptor, select.POLLIN)
         while not self._stopping.is_set():
-            source.turn = time.monotonic()
             try:
                 if poller.poll(_TICK * 1000):
-                    for event in source.group.read():
+                    for event in source.read():
                         self._dispatch(source.group, event)
             except OSError as error:
                 if not self._stopping.is_set():
@@ -248,14 +266,18 @@ class Watch:
             ]
             now = time.monotonic()
             for source in self._sources:
-                self._check_turn(source, now)
+                self._check_reading(source, now)
             while self._waiting and (self._waiting[0].done or self._waiting[0].deadline <= now):
-                pending = self._waiting.popleft()
-                name = b"" if pending.done else _name(pending.event.descriptor)
-                if pending.answer():
-                    detail = f"not measured within {self.options.deadline:g} seconds"
-                    self._problems.add(Problem(ProblemKind.OVERDUE, name, pending.event.task, detail))
+                if self._let_go(self._waiting.popleft(), f"not measured within {self.options.deadline:g} seconds"):
                     self._relieve()
+
+    def _let_go(self, pending: _Pending, why: str) -> bool:
+        """Let the task go unmeasured, and say so; False if it has been measured."""
+        name = b"" if pending.done else _name(pending.event.descriptor)
+        unmeasured = pending.answer()
+        if unmeasured:
+            self._problems.add(Problem(ProblemKind.OVERDUE, name, pending.event.task, why))
+        return unmeasured
 
     def _check_guardian(self) -> None:
         """Say that this process is alive; and once, if nobody hears it."""
@@ -265,9 +287,10 @@ class Watch:
             self._problems.add(Problem(ProblemKind.FAILED, b"", self._guardian.process or 0, detail, uses=0))
         self._guarded = guarded
 
-    def _check_turn(self, source: _Source, now: float) -> None:
+    def _check_reading(self, source: _Source, now: float) -> None:
         """Say it once where taking events hangs: who opens that file waits for the same."""
-        late = now - source.turn > self.options.deadline + _TICK
+        since = source.reading
+        late = since is not None and now - since > self.options.deadline + _TICK
         if late and not source.hangs:
             detail = "this file system does not open a file: who opens its files waits for that"
             self._problems.add(Problem(ProblemKind.OVERDUE, os.fsencode(source.root), 0, detail))
@@ -293,6 +316,18 @@ def _thread(name: str, job: Callable[..., None], *arguments: object) -> threadin
     thread = threading.Thread(target=job, args=arguments, name=f"imarium-watch-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def _free(group: FanotifyGroup, taker: threading.Thread) -> None:
+    """Let everybody go of whom no event was taken, where taking one hangs: closing the group waits for that.
+
+    Whose file is not opened for this process has the same to wait for. It can hang in one thread after the other.
+    """
+    for _ in range(_MORE_WORKERS):
+        if not taker.is_alive():
+            return
+        taker = _thread("free", group.free)
+        taker.join(4 * _TICK)
 
 
 def _process(number: str) -> int:
