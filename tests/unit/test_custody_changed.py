@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import pytest
-from tests.unit.custody_host import Host
+from tests.unit.custody_host import Died, Host, dying_at
 from tests.unit.custody_kernel import LAYOUT, record, records
 
 from imarium.chain import ChainState, replay
-from imarium.custody import Custody, Log, Store, no_registers
+from imarium.custody import Custody, Log, Step, Store, no_registers
 from imarium.custody.journal import Journal
 from imarium.errors import MalformedInput, MalformedRecord, MissingComponent
 from imarium.hashes import SHA1, HashAlgorithm
@@ -20,9 +20,28 @@ def test_a_record_whose_digest_is_not_its_datas_is_never_freed(either: Host) -> 
     either.keep()
     either.kernel.current_list = bytes(bad)
     either.kernel.state = replay([bytes(bad)], LAYOUT, start=either.kernel.state).state
-    result = either.keep()
-    assert (result.verdict, "template digest" in result.reason) == ("refused", True)
-    assert either.kernel.staged_list + either.kernel.current_list == bytes(bad)
+    for _ in range(2):
+        result = either.keep()
+        assert (result.verdict, "digest of record 1 is not" in result.reason) == ("refused", True)
+        assert either.kernel.staged_list + either.kernel.current_list == bytes(bad)
+    lines = len(Store(either.path).log().journal.entries)
+    assert either.keep().verdict == "refused"
+    assert len(Store(either.path).log().journal.entries) == lines
+    either.kernel.measure("next")
+    assert [either.keep(method).verdict for method in ("auto", "follow", "auto")] == ["refused"] * 3
+    assert either.kernel.staged_list + either.kernel.current_list == bytes(bad) + record("next")
+    assert Store(either.path).log().refusal is not None
+
+
+def test_a_record_whose_digest_is_wrong_is_not_freed_after_a_crash_either(either: Host) -> None:
+    either.keep("follow")
+    bad = bytearray(record("bad"))
+    bad[4] ^= 1
+    either.kernel.add(bytes(bad))
+    with pytest.raises(Died):
+        either.keep(hook=dying_at(Step.JOURNALED))
+    assert either.keep().verdict == "refused"
+    assert either.kernel.staged_list + either.kernel.current_list == record("boot_aggregate") + bytes(bad)
 
 
 def test_a_kernel_list_that_cannot_be_read_leaves_all_as_it_is(host: Host) -> None:

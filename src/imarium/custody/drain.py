@@ -172,7 +172,8 @@ class Drain:
         proof = store_and_prove(self._progress, taken.blocks(overlap), size, beyond, values, hook)
         self._progress.count(proof, size)
         next_base = log.bytes - behind
-        proved = proof.registers if proof.complete else ()
+        # where none can be read any more, those stand that proved the log at the beginning of this run
+        proved = () if proof.readable and not proof.complete else self._progress.registers
         log.note(
             Event.KEPT, self._boot_id, base=base, next_base=next_base, state=self._progress.state, registers=proved
         )
@@ -193,7 +194,10 @@ class Drain:
         """Why the records taken must not be deleted; empty if they may be."""
         doubt = proof.doubt()
         if verdict == "proven" and not proof.complete:
-            doubt = doubt or "the registers could be read before, and now they cannot"
+            doubt = (
+                doubt
+                or "the registers could be read before, and now they cannot; load the TPM's driver, then run again"
+            )
         if not doubt and _sum(taken.blocks()) != _sum(self._progress.log.blocks(base, base + taken.size)):
             doubt = "what the kernel has is not what was kept of it; nothing is deleted until it is"
         return doubt

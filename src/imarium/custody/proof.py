@@ -12,7 +12,7 @@ from imarium.formats.records import ListLayout, RecordFramer
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 
-__all__ = ["UNTIL_RESET", "Proof", "ReadRegisters", "banks_of", "no_registers", "prove"]
+__all__ = ["UNTIL_RESET", "Proof", "ReadRegisters", "bad_digest", "banks_of", "no_registers", "prove"]
 
 ReadRegisters = Callable[[Collection[PcrIndex]], RegisterValues]
 """Reads the named registers of the root of trust as they are now, as far as they can be read."""
@@ -69,7 +69,7 @@ class Proof:
     def doubt(self) -> str:
         """Why the proof is not complete: one line; empty if it is, or if there was nothing to compare with."""
         if self.bad_digests:
-            return f"the template digest of record {self.bad_digests[0]} is not that of its data"
+            return bad_digest(self.bad_digests[0])
         for pcr, hit in self.covered.items():
             if hit is None:
                 reason = "records are missing, or something else extended it"
@@ -77,6 +77,11 @@ class Proof:
             if hit < self.needed[pcr]:
                 return f"register {pcr} stands for {hit} records only, so those from {hit} on are not proved"
         return ""
+
+
+def bad_digest(record: int) -> str:
+    """Why a record is not to be deleted whose template digest is not the right one: one line."""
+    return f"the template digest of record {record} is not that of its data"
 
 
 def banks_of(values: RegisterValues) -> tuple[HashAlgorithm, ...]:

@@ -12,11 +12,12 @@ from imarium.custody.life import Judgement, Machine
 from imarium.custody.listing import Listing, survey
 from imarium.custody.log import Log
 from imarium.custody.meta import LogMeta
-from imarium.custody.proof import UNTIL_RESET, ReadRegisters
+from imarium.custody.proof import UNTIL_RESET, ReadRegisters, bad_digest
 from imarium.custody.result import Progress
 from imarium.custody.source import Lists, Method, Source
 from imarium.custody.steps import Hook, Step
 from imarium.custody.store import Store
+from imarium.formats.records import read_records
 from imarium.securityfs import MeasuringSuspended
 
 __all__ = ["Circumstances", "Run"]
@@ -56,7 +57,7 @@ class Run:
     def take(self, method: Method) -> tuple[Progress | None, Outcome]:
         """Keep all that the source has, and delete it there where that is safe."""
         with self._source.hold() as held:
-            found, kernel = self._look(held)
+            found, kernel = self._look(held, deletes=True)
             if found.verdict == "refused" or not kernel.size:
                 return self._keep_all(found, kernel, method)
             progress = self._open(found)
@@ -70,7 +71,7 @@ class Run:
     def follow(self) -> tuple[Progress | None, Outcome]:
         """Keep all that the source has, and delete nothing."""
         with self._source.snapshot() as lists:
-            return self._keep_all(*self._look(lists), "follow")
+            return self._keep_all(*self._look(lists, deletes=False), "follow")
 
     def count_missing(self, progress: Progress) -> None:
         """Note how many records are missing before the log, if the kernel says it in what was just kept."""
@@ -85,14 +86,20 @@ class Run:
         log.note(Event.COUNTED, self._boot_id, base=log.base, detail=reason, missing=missing)
         self.gap = Gap(now(), before.journal.last.at if before.journal.last else "", log.number, missing, reason)
 
-    def _look(self, lists: Lists) -> tuple[Continuity, Listing]:
-        """What the kernel has, and how to keep it."""
+    def _look(self, lists: Lists, *, deletes: bool) -> tuple[Continuity, Listing]:
+        """What the kernel has, and how to keep it.
+
+        ``deletes`` says whether it may be deleted then, so that what was kept of it before is checked again.
+        """
         found, kernel = look(self.log, lists, self._registers, self._boot_id, reset=self._known.judgement.reset)
         self._hook(Step.READ_ALL)
         if found.verdict != "proven" and self.log is not None and self._known.sightings.arrived:
             kept = survey(lambda: kernel.blocks(0, found.overlap), found.layout).records
             if missing := self._known.sightings.missing(kernel.records - kept):
                 found = self._miss(self.log, found, kernel, missing)
+        if found.log is not None and found.verdict != "refused" and (deletes or found.log.refusal is not None):
+            bad = _first_bad(found.log, kernel, found.overlap)
+            found = found if bad is None else replace(found, verdict="refused", reason=bad_digest(bad))
         return found, kernel
 
     def _miss(self, log: Log, found: Continuity, kernel: Listing, missing: int) -> Continuity:
@@ -155,3 +162,12 @@ class Run:
         seen = self.gap or Gap(now(), self._known.sightings.since, None, None, reason)
         self.gap = replace(seen, log=log.number)
         log.note(Event.GAP, self._boot_id, base=0, detail=reason, missing=seen.missing)
+
+
+def _first_bad(log: Log, kernel: Listing, overlap: int) -> int | None:
+    """The first of the kernel's records that the log has already whose template digest is not that of its data."""
+    if not overlap:
+        return None
+    first = log.records - survey(lambda: kernel.blocks(0, overlap), log.layout).records
+    records = read_records(kernel.blocks(0, overlap), log.layout, first=first)
+    return next((record.number for record in records if not record.digest_is_good), None)
