@@ -247,7 +247,7 @@ def test_what_is_measured_too_late_or_fails_while_it_ends_is_told(root: Path) ->
     with Watch([root], fails, problems.append, options=patient(workers=1)):
         waiting = [python("import sys; open(sys.argv[1]); print('done',flush=True)", path) for _ in range(3)]
         until(lambda: all(map(waits, waiting)))
-        late = threading.Timer(2, fails.free.set)
+        late = threading.Thread(target=lambda: ([process.wait() for process in waiting], fails.free.set()))
         late.start()
     late.join()
     assert [process.communicate(timeout=PATIENCE)[0] for process in waiting] == ["done\n"] * 3
