@@ -78,6 +78,31 @@ def test_a_damaged_log_stays_and_hinders_no_other(store: Store) -> None:
     assert store.numbers == (0, 2)
 
 
+def test_a_log_that_cannot_be_compressed_stays_and_hinders_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = durable.append_blocks
+
+    def full(path: Path, blocks: Iterable[bytes], *, size: int) -> None:
+        if path.parent == store.directory_of(0):
+            raise MissingComponent(f"{path}: no space left on device")
+        append(path, blocks, size=size)
+
+    monkeypatch.setattr(durable, "append_blocks", full)
+    done = []
+    with pytest.raises(MissingComponent, match="no space left"):
+        for one in retain(store, Retention()):
+            done.append((one.log, one.action))
+    assert done == [(1, "compressed")]
+    assert store.log(0).list_path.read_bytes() == DATA
+
+
+def test_a_store_that_is_in_use_ends_it(store: Store) -> None:
+    impatient = Store(store.path)
+    with store.lock(), pytest.raises(StoreBusy):
+        list(retain(impatient, Retention()))
+
+
 def test_any_program_that_knows_zstandard_reads_a_compressed_list(store: Store, tmp_path: Path) -> None:
     program = shutil.which("zstd")
     assert program is not None, "zstd is missing: apt install zstd"

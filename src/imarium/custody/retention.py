@@ -52,30 +52,35 @@ def retain(store: Store, wanted: Retention, *, now: datetime | None = None, dry:
     """Do what is ``wanted``, log by log; only say it, if ``dry``. Deleted logs are noted in the newest one's journal.
 
     Takes the store's exclusive lock for moments alone, so that custody goes on while a list is compressed. Raises
-    StoreBusy and MissingComponent; what was done so far stays. A log that cannot be opened stays, too, and hinders no
-    other; what opening the first of them raised is raised at the end.
+    StoreBusy; what was done so far stays. A log that cannot be read, compressed or deleted stays, too, and hinders no
+    other; what the first of them raised is raised at the end.
     """
-    time, freed, unopened = now or datetime.now(UTC), 0, list[ImariumError]()
+    time, freed, failed = now or datetime.now(UTC), 0, list[ImariumError]()
     busy = StoreBusy(f"{store.path}: another process compresses or deletes logs; wait for it, or end it")
     with locked(store.path / _LOCK, busy=busy):
         for number in store.numbers[:-1]:
-            done: Retained | None = None
-            with store.lock():
-                try:
-                    log = store.log(number)
-                except ImariumError as error:
-                    unopened.append(error)
-                    continue
-                reason = _why_deleted(log, wanted, time, _excess(store, wanted, freed if dry else 0))
-                if reason:
-                    done = _delete(store, log, reason, dry)
-            if not reason and wanted.compress and _is_whole(log):
-                done = _compress(store, log, dry)
+            try:
+                done = _settle(store, number, wanted, time, freed, dry)
+            except StoreBusy:
+                raise
+            except ImariumError as error:
+                failed.append(error)
+                continue
             if done is not None:
                 freed += done.freed
                 yield done
-    if unopened:
-        raise unopened[0]
+    if failed:
+        raise failed[0]
+
+
+def _settle(store: Store, number: int, wanted: Retention, now: datetime, freed: int, dry: bool) -> Retained | None:
+    """Delete or compress one log if it is its turn. ``freed``: by the logs before it."""
+    with store.lock():
+        log = store.log(number)
+        reason = _why_deleted(log, wanted, now, _excess(store, wanted, freed if dry else 0))
+        if reason:
+            return _delete(store, log, reason, dry)
+    return _compress(store, log, dry) if wanted.compress and _is_whole(log) else None
 
 
 def _is_whole(log: Log) -> bool:
