@@ -4,13 +4,14 @@ import errno
 import fcntl
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
 import pytest
 from tests.unit.register_logs import RTMR, SHA256, STATIC, events, last_sync
 
-from imarium.errors import MissingComponent, UsageError
+from imarium.errors import MalformedInput, MissingComponent, UsageError
 from imarium.registers import (
     Access,
     EventLog,
@@ -336,6 +337,15 @@ def test_what_a_machine_that_died_left_behind_the_last_line_is_cut(log, whole):
     assert log.append(b"second").lines == 1
     assert log.read() == settled + b"\nsecond\n"
     assert log.verify().in_step
+
+
+def test_zeros_alone_without_a_mark_are_no_event_log_and_stay(log):
+    log.append(b"first")
+    log.path.with_suffix(".mark").unlink()
+    log.path.write_bytes(bytes(PAGE + 1))
+    with pytest.raises(MalformedInput, match=re.escape(str(log.path))):
+        log.append(b"second")
+    assert log.path.read_bytes() == bytes(PAGE + 1)
 
 
 def test_a_changed_mark_is_no_mark(log):

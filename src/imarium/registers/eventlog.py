@@ -11,7 +11,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ class EventLog:
             end, mark = os.fstat(log).st_size, read_mark(self._mark_path)
             if mark is not None and mark.size == end:
                 fcntl.flock(log, fcntl.LOCK_UN)
-            return verify(read_lines(_blocks(log, end=end), self._hash), self._hash, target, start=start)
+            return verify(self._lines(_blocks(log, end=end)), self._hash, target, start=start)
 
     def _step(self, log: int, mark: Mark, lines: list[bytes], digests: list[bytes], *, in_step: bool) -> bytes:
         """Log, sync, extend, mark. The log must be settled at ``mark``."""
@@ -177,9 +177,12 @@ class EventLog:
             write_mark(self._mark_path, new)
         return new
 
+    def _lines(self, blocks: Iterable[bytes], *, offset: int = 0) -> Iterator[Line]:
+        return read_lines(blocks, self._hash, offset=offset, what=str(self.path))
+
     def _rebuilt(self, log: int, value: bytes) -> Mark:
         """The mark from the log alone: nothing but a torn line is cut."""
-        end, reached = last_value(read_lines(_blocks(log), self._hash), self._hash)
+        end, reached = last_value(self._lines(_blocks(log)), self._hash)
         return Mark(end, value, reached == value)
 
     def _finished(self, log: int, old: Mark, value: bytes) -> Mark:
@@ -189,7 +192,7 @@ class EventLog:
         """
         lines: list[Line] = []
         with suppress(MalformedInput):  # a machine that died can leave anything where nothing was synced yet
-            for line in read_lines(_blocks(log, old.size), self._hash, offset=old.size):
+            for line in self._lines(_blocks(log, old.size), offset=old.size):
                 lines.append(line)
         end = lines[-1].end if lines else old.size
         written = [line for line in lines if line.kind is not Kind.BLANK]

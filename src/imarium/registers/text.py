@@ -88,28 +88,27 @@ def extend_line(digest: bytes) -> bytes:
 
 
 def read_lines(
-    blocks: Iterable[bytes], algorithm: HashAlgorithm, *, number: int = 1, offset: int = 0
+    blocks: Iterable[bytes], algorithm: HashAlgorithm, *, number: int = 1, offset: int = 0, what: str = "event log"
 ) -> Iterator[Line]:
     """The whole lines of a log. What follows the last newline, if anything, is left out.
 
-    ``number`` and ``offset`` are those of the first line. Raises MalformedInput for a line of more than a page.
+    ``number`` and ``offset`` are those of the first line. Raises MalformedInput, about ``what``, for a line of more
+    than a page.
     """
     rest = b""
     for block in blocks:
         *whole, rest = (rest + block).split(b"\n")
         for text in whole:
-            _check_length(text, offset)
+            _check_length(text, offset, what)
             offset += len(text) + 1
             yield _line(number, offset, text, algorithm)
             number += 1
-        _check_length(rest, offset)
+        _check_length(rest, offset, what)
 
 
-def _check_length(text: bytes, offset: int) -> None:
+def _check_length(text: bytes, offset: int, what: str) -> None:
     if len(text) > PAGE:
-        raise MalformedInput(
-            "event log", offset=offset, expected=f"a line of at most {PAGE} bytes", found="a longer one"
-        )
+        raise MalformedInput(what, offset=offset, expected=f"a line of at most {PAGE} bytes", found="a longer one")
 
 
 def _line(number: int, end: int, text: bytes, algorithm: HashAlgorithm) -> Line:
