@@ -35,7 +35,7 @@ mount --bind "$work/out" "$root/mnt"
 touch "$root/dev/console"
 mount --bind "$work/out/console" "$root/dev/console"
 
-rm -rf "$root"/etc/systemd/system/*
+rm -rf "$root"/etc/systemd/system/* "$root"/etc/imarium "$root"/var/lib/imarium # of the machine it runs on
 dpkg -x "$package" "$root"
 cp "$work/report" "$root/srv/report"
 for number in 1 2 3; do echo "$number" >"$root/srv/file-$number"; done

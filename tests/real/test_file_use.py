@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.real.verity_fs import CONTENT, DIGEST
-from tests.real.watching import holding, mounted, python
+from tests.real.watching import holding, mounted, python, waits_in
 from tests.waiting import PATIENCE, until
 
 from imarium.engine import Access, Action, Event, FileMeasurer, Hook, PolicyFile, event_data, find_template
@@ -48,7 +48,7 @@ def waiting_in(fifo: Path, code: str) -> Iterator[int]:
     """A process that waits in a call that opens a fifo; its id."""
     process = python(code, fifo)
     try:
-        until(lambda: open_call(process.pid).flags is not None)
+        until(lambda: waits_in(process, "wait_for_partner", "fifo_open"))  # and no more for a file of Python's own
         yield process.pid
     finally:
         process.kill()

@@ -134,7 +134,12 @@ def read_by_another(path: Path) -> float:
 
 def waits(process: subprocess.Popen[str]) -> bool:
     """Whether a process waits for a watch to let it open a file."""
-    return Path(f"/proc/{process.pid}/wchan").read_text().startswith("fanotify")
+    return waits_in(process, "fanotify")
+
+
+def waits_in(process: subprocess.Popen[str], *names: str) -> bool:
+    """Whether a process waits in a function of the kernel whose name begins so."""
+    return Path(f"/proc/{process.pid}/wchan").read_text().startswith(names)
 
 
 RUNNER = """
