@@ -75,7 +75,9 @@ def judged(machine: Machine, trust: list[object], column: int, *, register: str 
     assert machine.verify(evidence, *trust, nonce="00").codes.count("nonce_mismatch") >= 1
     bad = machine.verify(machine.tampered(evidence), *trust)
     assert (bad.status, bad.codes) == (1, ["record_altered"])
-    untrusted = imarium("verify", evidence, "--nonce", NONCE, "--allow-software", evidence, "--json")
+    stranger = machine.path / "stranger"
+    assert imarium("rot", "quote", "--rot", "software", "--nonce", "00", "-o", stranger).status == 0
+    untrusted = imarium("verify", evidence, "--nonce", NONCE, "--allow-software", stranger / "key", "--json")
     assert untrusted.status in (1, 2)
     assert set(untrusted.codes) <= {"anchor_missing", "software_key_mismatch"}
     later = machine.verify(machine.attest("--from", 3), *trust, "--state", state)

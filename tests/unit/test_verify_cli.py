@@ -99,6 +99,7 @@ def test_a_bridged_list(desk: Desk) -> None:
     assert reasons(desk.verify(given, *options)[1]) == ["register_not_quoted"] * 2
     assert desk.verify(given, *options, "--column", "all=2", "--bridged")[0] == 0
     assert desk.verify(given, *options, "--column", "10=2", "--column", "11=2", "--bridged")[0] == 0
+    assert desk.verify(given, *options, "--column", "10=rtmr2", "--column", "11=rtmr2", "--bridged")[0] == 0
     assert desk.verify(given, *options, "--column", "10=2", "--column", "11=3", "--bridged")[0] == 1
 
 
@@ -115,6 +116,8 @@ def test_keys(desk: Desk) -> None:
         given = evidence(part, log)
         assert desk.verify(given, option, key)[0] == 0
         assert desk.verify(given, option, key, "--column", "1=1")[0] == 0
+        assert desk.verify(given, option, key, "--column", "1=rem0")[0] == 0
+        assert desk.verify(given, option, key, "--column", "1=rem1")[0] == 1
         assert reasons(desk.verify(given, option, key, "--initial", f"1={'09' * 32}")[1]) == ["records_missing"]
     guest = SoftwareGuest()
     software = [ng(b"boot_aggregate", 2), ng(b"/a", 2)]
@@ -166,6 +169,8 @@ def test_what_cannot_be_asked(desk: Desk) -> None:
         (["--tdx-collateral", key, "--time", "-1"], 2),
         (["--tdx-collateral", key, "--column", "2=4"], 2),
         (["--tdx-collateral", key, "--column", "two=2"], 2),
+        (["--tdx-collateral", key, "--column", "2=rtmr4"], 2),
+        (["--tdx-collateral", key, "--column", "rtmr2=2"], 2),
         (["--tdx-collateral", key, "--column", "2"], 2),
         (["--tdx-collateral", key, "--initial", "2=00"], 2),
         (["--tdx-collateral", key, "--initial", "2=x"], 2),
@@ -193,6 +198,32 @@ def test_no_term_is_passed_over_for_want_of_an_anchor(desk: Desk, options: tuple
     status, message = desk.refused(given, *options, *accepted)
     assert status == 2
     assert needed in message
+
+
+def test_what_is_no_software_roots_key_is_refused(desk: Desk) -> None:
+    guest = SoftwareGuest()
+    given = evidence(guest.part({"rtmr2:sha384": bytes(48)}), [])
+    private = guest.key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    pem = guest.key.public_key().public_bytes(serialization.Encoding.PEM, form)
+    other = ec.generate_private_key(ec.SECP384R1()).public_key().public_bytes(serialization.Encoding.DER, form)
+    for data in (b"", b"no key", private, pem, other, guest.public[:-1], guest.public + b"\0"):
+        status, error = desk.refused(given, "--allow-software", desk.file("soft.key", data))
+        assert status == 3
+        assert "soft.key: at byte 0: expected an EC P-256 public key in DER: the file key that imarium rot" in error
+
+
+def test_a_column_that_leads_nowhere_is_told_with_the_option_that_names_its_register(desk: Desk) -> None:
+    guest, log = SoftwareGuest(), [ng(b"boot_aggregate"), ng(b"/a")]
+    given = evidence(guest.part({"rtmr2:sha384": extended(bytes(48), log, "sha384")}), log)
+    accepted = ("--allow-software", desk.file("software", guest.public))
+    status, document = desk.verify(given, *accepted)
+    assert (status, reasons(document)) == (1, ["register_not_quoted"])
+    assert "(--column)" in document["reasons"][0]["detail"]
+    assert desk.verify(given, *accepted, "--column", "10=rtmr2")[0] == 0
+    assert desk.verify(given, *accepted, "--column", "10=rem0")[0] == 1
 
 
 @pytest.mark.parametrize("options", [("--column", "10=2"), ("--initial", f"2={'00' * 48}"), ("--bridged",)])

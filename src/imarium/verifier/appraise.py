@@ -123,6 +123,8 @@ def _check_registers(
         what = f"register {column} is asked for" if number is None else f"record {number} is one of register {column}"
         if register is None or set(attested.values.get(register, {})) != attested.banks:
             detail = f"{what}, which is not attested in each of the banks"
+            if register is None:
+                detail = f"{what}, which stands for none of the root's registers; name the one it went into (--column)"
             reasons.append(Reason("register_not_quoted", detail, number))
         elif register in attested.resettable and number is not None:
             detail = f"{what}, which any program can reset: it proves no records"

@@ -1,5 +1,6 @@
 """What several kinds of roots of trust share of the options that say what ``imarium verify`` trusts."""
 
+import re
 import ssl
 import time
 from collections.abc import Collection
@@ -22,6 +23,7 @@ __all__ = ["EveryKind", "ListAnchoring", "moment", "read_certificate", "read_roo
 
 _EVERY = "all"
 _PEM = b"-----BEGIN"
+_NAMED = re.compile(r"(?P<kind>rtmr|rem)(?P<number>[0-3])", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class EveryKind:
         typer.Option(
             "--column",
             metavar="N=REGISTER",
-            help="Records with N in the list's register column are in this RTMR or slot; all=REGISTER for the rest.",
+            help="Records with N in the list's register column are in this RTMR or slot, by number, or by name such as "
+            "rtmr2 or rem0; all=REGISTER for the rest.",
         ),
     ] = None
     initial: Annotated[
@@ -88,11 +91,11 @@ class ListAnchoring:
         for text in column:
             left, register = _pair("--column", text, "COLUMN=REGISTER")
             if left == _EVERY:
-                otherwise = _small("--column", register)
+                otherwise = _register("--column", register)
             else:
-                columns[PcrIndex(_small("--column", left))] = _small("--column", register)
+                columns[PcrIndex(_small("--column", left))] = _register("--column", register)
         pairs = [_pair("--initial", text, "REGISTER=HEX") for text in initial]
-        values = {_small("--initial", left): hex_bytes("--initial", value) for left, value in pairs}
+        values = {_register("--initial", left): hex_bytes("--initial", value) for left, value in pairs}
         return cls(columns, otherwise, values, bridged)
 
     def every_column(self) -> dict[PcrIndex, int]:
@@ -160,6 +163,16 @@ def _pair(option: str, text: str, form: str) -> tuple[str, str]:
     if not (left and equals and right):
         raise UsageError(f"{option} {text!r} is not {form}")
     return left, right
+
+
+def _register(option: str, text: str) -> int:
+    """An RTMR or slot: its number, ``rtmrN`` for RTMR N, or ``remN`` for slot N + 1."""
+    named = _NAMED.fullmatch(text)
+    if named is not None:
+        return int(named["number"]) + (named["kind"] == "rem")
+    if text.isascii() and text.isdigit():
+        return _small(option, text)
+    raise UsageError(f"{option}: {text!r} is no register; give its number, rtmr0 to rtmr3 or rem0 to rem3")
 
 
 def _small(option: str, text: str) -> int:
