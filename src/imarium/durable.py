@@ -7,6 +7,7 @@ Nothing is opened for reading that is only written or synced: IMA measures what 
 the measurement list must not add to it.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -53,7 +54,9 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise MissingComponent(f"{path}: {error.strerror}; make room or give access, then run again") from error
+        lost = error.errno in {errno.ENOENT, errno.ENOTDIR}
+        advice = "name a place that is there" if lost else "make room or give access, then run again"
+        raise MissingComponent(f"{path}: {error.strerror}; {advice}") from error
 
 
 def append(path: Path, data: bytes) -> None:

@@ -49,7 +49,7 @@ def test_a_replacement_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(MissingComponent, match=r"state: .*directory"):
         write_atomically(tmp_path / "state", b"data")
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    with pytest.raises(MissingComponent, match="No such file"):
+    with pytest.raises(MissingComponent, match="No such file or directory; name a place that is there"):
         write_atomically(tmp_path / "nowhere" / "state", b"data")
 
 

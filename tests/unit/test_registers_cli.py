@@ -112,6 +112,16 @@ def test_faults_end_with_one_line_and_their_status(run, arguments, status):
     assert (ended, out, err.count("\n")) == (status, "", 1)
 
 
+def test_a_log_that_is_not_there_is_told_from_one_that_is_out_of_step(run, tmp_path):
+    status, out = run("verify", "rtmr2")
+    assert status == 1
+    assert f"there is no event log {tmp_path / 'logs' / 'rtmr2:sha384.log'}; " in out
+    run("extend", "rtmr2", "11" * 48)
+    status, out = run("verify", "rtmr2")
+    assert status == 1
+    assert "no SYNC line" in out
+
+
 @pytest.mark.parametrize(
     ("provider", "status"),
     [("file:/nowhere/at/all", 4), ("tsm:none", 4), ("tsm:/nowhere/", 4), ("tpm:x", 2), ("file:", 2), ("tsm:..", 2)],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from imarium import hashes
+from imarium import durable, hashes
 from imarium.cli.options import Json, hex_bytes
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.cli.providers import named_provider
@@ -156,7 +156,7 @@ def verify(
     if start is not None and done.start is None:
         raise UsageError(f"line {start} of {log.path} is not a SYNC line; leave out --from, or name one that is")
     passed = done.in_step if value is None else done.unbroken and not done.noted
-    reason = _reason(done, passed=passed)
+    reason = _reason(done, log.path, passed=passed)
     if json:
         emit_json(
             {
@@ -249,10 +249,10 @@ def _described(register: Register) -> dict[str, object]:
     }
 
 
-def _reason(done: Verification, *, passed: bool) -> str:
+def _reason(done: Verification, log: Path, *, passed: bool) -> str:
     broken = [gap.line for gap in done.gaps if not gap.explained]
     if done.start is None:
-        return "the log has no SYNC line to replay from; append an event first"
+        return _no_start(log)
     if done.noted:
         return "out of step: extended since without an event; the next append writes a SYNC line"
     if done.covered is None:
@@ -263,3 +263,9 @@ def _reason(done: Verification, *, passed: bool) -> str:
         return f"out of step: {done.unverified} events after line {done.covered} were never extended"
     beyond = f", {done.unverified} after it unverified" if done.unverified else ""
     return f"{done.events} events from line {done.start} to {done.covered} verified{beyond}"
+
+
+def _no_start(log: Path) -> str:
+    if durable.is_there(log):
+        return "the log has no SYNC line to replay from; append an event first"
+    return f"there is no event log {log}; append an event first, or name its directory with --log"
