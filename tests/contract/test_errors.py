@@ -99,6 +99,8 @@ CASES: list[tuple[int, str]] = [
     (USAGE, "engine --once --rot none --without nope"),
     (USAGE, "engine --once --rot none --policy nothere"),
     (USAGE, "replay good --counted-banks 0"),
+    (USAGE, "attest -o made --rot software --nonce="),
+    (USAGE, "rot quote -o made --rot software --nonce="),
     (MISSING, "engine --status --state nothere"),
     (MISSING, "engine --stop --state directory"),
     (MISSING, "engine --suspend-to file --state directory"),
@@ -162,6 +164,26 @@ def test_bad_input_ends_in_one_line_and_its_status(folder, status, arguments):
     assert is_one_line(error), error
     assert ended == status, error
     assert (folder / "good").read_bytes() == CONTENTS["good"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("show text", "imarium: text: no measurement list, or damaged at its beginning: record 0 at byte 0: "),
+        ("replay zeros", "imarium: zeros: no measurement list, or damaged at its beginning: record 0 at byte 24: "),
+        ("show cut", "imarium: cut: record 2 at byte "),
+        ("show head.gz", "imarium: head.gz: at byte 0: expected intact gzip data"),
+        ("replay count.kexec", "imarium: count.kexec: "),
+        ("replay good --pcrs registers", "imarium: registers: register values: at byte 0: "),
+        ("replay good --from json", "imarium: json: state: at byte 0: "),
+        ("replay good --from open", "imarium: open: at byte 9: "),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_name_once(folder, arguments, expected):
+    ended, error = run(folder, arguments.split())
+    assert ended == MALFORMED
+    assert error.startswith(expected)
+    assert error.count(f"{expected.split()[1]} ") == 1
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENTS if "random" in name])

@@ -74,7 +74,7 @@ def test_text_that_could_not_carry_a_record_is_not_made_binary(imarium):
     text = b"".join(ascii_line(made) for made in CARRIED).replace(b" /bin/true\n", b" /bin/false\n")
     ended = imarium("show", "-", "--to", "binary", stdin=text)
     assert ended.status == 3
-    assert ended.err.startswith("imarium: record 3 at byte ")
+    assert ended.err.startswith("imarium: -: record 3 at byte ")
     assert ended.out == binary(CARRIED[:3])
 
 
@@ -104,7 +104,7 @@ def test_records_before_a_broken_one_are_shown(imarium):
     ended = imarium("show", "-", stdin=binary(MADE[:2]) + b"\xff" * 100)
     assert ended.status == 3
     assert ended.out.count(b"\n") == 2
-    assert ended.err.startswith("imarium: record 2 at byte ")
+    assert ended.err.startswith("imarium: -: record 2 at byte ")
 
 
 def test_the_list_is_not_overwritten_by_its_own_conversion(imarium, made_list):

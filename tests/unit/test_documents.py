@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from imarium.cli.documents import read_json, replace_json
-from imarium.errors import MissingComponent, RefusedOperation
+from imarium.cli.documents import naming, read_json, replace_json
+from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 
 
 def test_a_document_is_written_where_there_was_none(tmp_path: Path) -> None:
@@ -50,3 +50,13 @@ def test_of_many_that_read_the_same_one_replaces_it(tmp_path: Path) -> None:
 def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingComponent, match="nothere"):
         replace_json(tmp_path / "nothere" / "state.json", None, {})
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [("challenge", "sent: challenge: at byte 7: "), ("sent", "sent: at byte 7: ")]
+)
+def test_what_is_wrong_with_a_files_content_is_said_with_its_name_once(what: str, said: str) -> None:
+    with pytest.raises(MalformedInput) as caught, naming(Path("sent")):
+        raise MalformedInput(what, offset=7, expected="this", found="that")
+    assert str(caught.value) == f"{said}expected this, found that"
+    assert caught.value.what == what

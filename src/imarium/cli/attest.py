@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from imarium.attester import make_evidence
-from imarium.cli.documents import read_bytes, write_atomically
+from imarium.cli.documents import naming, read_bytes, write_atomically
 from imarium.cli.options import (
     Banks,
     Output,
@@ -19,8 +19,8 @@ from imarium.cli.options import (
     SourceDirectory,
     StoreDirectory,
     Tcti,
-    hex_bytes,
     named_banks,
+    nonce_bytes,
 )
 from imarium.cli.output import emit_json, progress_console
 from imarium.cli.roots import prepare_quotes, tell_caveat
@@ -72,7 +72,7 @@ def attest(
         raise UsageError("evidence is binary; name a file with -o")
     if nonce is not None and challenge is not None:
         raise UsageError("a challenge holds the nonce; give --nonce or --challenge")
-    given = secrets.token_bytes(NONCE_SIZE) if nonce is None else hex_bytes("--nonce", nonce)
+    given = secrets.token_bytes(NONCE_SIZE) if nonce is None else nonce_bytes(nonce)
     place = store or default_store()
     view = _view(place, source, tcti if rot is None else None)
     with default_root(tcti) if rot is None else open_root(rot) as root:
@@ -103,4 +103,5 @@ def _answer(root: RootOfTrust, challenge: Path) -> bytes:
     """The nonce in a challenge."""
     if not isinstance(root, KeyedQuotes):
         raise UsageError(f"a challenge is for a TPM and its attestation key, {root.name} has none; give --nonce")
-    return root.open_challenge(read_bytes(challenge))
+    with naming(challenge):
+        return root.open_challenge(read_bytes(challenge))

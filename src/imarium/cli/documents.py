@@ -11,6 +11,7 @@ from imarium import durable
 from imarium.errors import MalformedInput, MissingComponent, RefusedOperation
 
 __all__ = [
+    "naming",
     "read_bytes",
     "read_json",
     "read_text",
@@ -22,6 +23,17 @@ __all__ = [
 
 MAX_DOCUMENT = 1 << 24
 """Largest document read whole, in bytes."""
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """What a parser finds wrong with a file's content is said with the file's name before it."""
+    try:
+        yield
+    except MalformedInput as error:
+        if error.what != str(path):
+            error.args = (f"{path}: {error}",)
+        raise
 
 
 def read_bytes(path: Path, limit: int = MAX_DOCUMENT) -> bytes:

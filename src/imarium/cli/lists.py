@@ -6,7 +6,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +16,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from imarium import hashes
+from imarium.cli.documents import naming
 from imarium.cli.output import progress_console
-from imarium.errors import MalformedInput, MissingComponent, UsageError
+from imarium.errors import MalformedInput, MalformedRecord, MissingComponent, UsageError
 from imarium.formats.fields import ByteOrder
 from imarium.formats.lists import ListForm, ListKind, detect_form, peek
 from imarium.hashes import HashAlgorithm
@@ -67,12 +68,16 @@ class ListOptions:
 
 
 class ListFile:
-    """A list being read: its form, and its bytes in blocks, with a progress bar on a terminal when it is long."""
+    """A list being read: its form, and its bytes in blocks, with a progress bar on a terminal when it is long.
+
+    MalformedInput that leaves its context says which file it is about.
+    """
 
     def __init__(self, path: str, options: ListOptions, *, quiet: bool = False) -> None:
         """Open ``path``. Raises MissingComponent, MalformedInput or UsageError; ``quiet`` leaves out the bar."""
         self._stack = ExitStack()
         with ExitStack() as stack:
+            stack.enter_context(_naming(path))
             raw = stack.enter_context(_open(path))
             self._progress = _no_progress if quiet else _progress(stack, raw)
             head, blocks = peek(self._read(raw, path), HEAD)
@@ -107,7 +112,19 @@ class ListFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """:func:`~imarium.cli.documents.naming`; where nothing of the list can be read, say what should have been there."""
+    with naming(path):
+        try:
+            yield
+        except MalformedRecord as error:
+            if error.record == 0:
+                error.args = (f"no measurement list, or damaged at its beginning: {error}",)
+            raise
 
 
 class _Readable(Protocol):

@@ -23,6 +23,7 @@ __all__ = [
     "Tcti",
     "hex_bytes",
     "named_banks",
+    "nonce_bytes",
     "register_numbers",
 ]
 
@@ -68,6 +69,14 @@ def hex_bytes(name: str, text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise UsageError(f"{name} {text!r} is not hexadecimal") from None
+
+
+def nonce_bytes(text: str) -> bytes:
+    """The nonce that ``--nonce`` gives. Raises UsageError, also for an empty one."""
+    nonce = hex_bytes("--nonce", text)
+    if not nonce:
+        raise UsageError("the nonce is empty, so that any old quote would do; give the one that the verifier chose")
+    return nonce
 
 
 def register_numbers(numbers: Iterable[int] | None) -> list[PcrIndex]:

@@ -18,7 +18,7 @@ from imarium.chain import (
     explain_counters,
 )
 from imarium.cli.counters import counters_document, print_counters
-from imarium.cli.documents import read_json, read_text, write_json
+from imarium.cli.documents import naming, read_json, read_text, write_json
 from imarium.cli.lists import ByteOrderOption, DigestOption, FormOption, ListArgument, ListFile, ListOptions
 from imarium.cli.options import Json
 from imarium.cli.output import console, emit_json
@@ -86,9 +86,9 @@ def replay(
     """
     begun = time.monotonic()
     named = parse_pcr_option(pcr or ())
-    listed = parse_pcrread(read_text(pcrs)) if pcrs else {}
+    listed = _listed(pcrs) if pcrs else {}
     targets = _targets(listed, named)
-    state = ChainState.from_document(read_json(start)) if start else ChainState()
+    state = _state(start) if start else ChainState()
     padded_banks = [hashes.by_name(name) for name in padded or ()]
     banks = [hashes.by_name(name) for name in bank or ()] or _default_banks(state)
     with ListFile(path, ListOptions.parse(form, digest, byte_order), quiet=json) as source:
@@ -115,6 +115,16 @@ def replay(
         print_counters(console(), counters)
     missed = bool(targets) and result.matches.prefix is None
     return 1 if result.bad_digests or missed else 0
+
+
+def _listed(path: Path) -> RegisterValues:
+    with naming(path):
+        return parse_pcrread(read_text(path))
+
+
+def _state(path: Path) -> ChainState:
+    with naming(path):
+        return ChainState.from_document(read_json(path))
 
 
 def _targets(listed: RegisterValues, named: RegisterValues) -> RegisterValues:

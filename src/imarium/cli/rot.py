@@ -8,7 +8,18 @@ import typer
 from imarium import hashes
 from imarium.cli.bridge import bridge
 from imarium.cli.documents import write_files
-from imarium.cli.options import PCRS, Banks, Json, RegisterNames, Rot, Tcti, hex_bytes, named_banks, register_numbers
+from imarium.cli.options import (
+    PCRS,
+    Banks,
+    Json,
+    RegisterNames,
+    Rot,
+    Tcti,
+    hex_bytes,
+    named_banks,
+    nonce_bytes,
+    register_numbers,
+)
 from imarium.cli.output import console, emit_json, progress_console
 from imarium.cli.roots import choose, extend_root, list_roots, quote_root, read_root
 from imarium.cli.tpm_keys import EndorsementAuth, ak, ek, read_auth
@@ -136,7 +147,7 @@ def quote(
     ak.pub (TPM2B_PUBLIC) and pcrs.txt. With --rot, DIR has statement, which is what the device gave, registers.txt, and
     what belongs to it, such as signature or event_log.
     """
-    bound = hex_bytes("--nonce", nonce)
+    bound = nonce_bytes(nonce)
     if output is None and not json:
         raise UsageError("the quote needs a place: give -o DIR, or --json")
     if rot is not None:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from imarium import durable
-from imarium.cli.documents import read_bytes, read_json, replace_json
-from imarium.cli.options import Json, hex_bytes, register_numbers
+from imarium.cli.documents import naming, read_bytes, read_json, replace_json
+from imarium.cli.options import Json, nonce_bytes, register_numbers
 from imarium.cli.output import console, emit_json
 from imarium.cli.trust import takes_trust
 from imarium.errors import ImariumError, MalformedInput, UsageError
@@ -56,15 +56,12 @@ def verify(
     The exit status is 0 for pass, 1 for fail, 2 if nothing is trusted of the evidence's kind of root of trust, 3 if the
     evidence cannot be read.
     """
-    challenge = hex_bytes("--nonce", nonce)
-    if not challenge:
-        raise UsageError(
-            "the nonce is empty, so that any old quote would do; give the one the evidence was asked for with"
-        )
+    challenge = nonce_bytes(nonce)
     before, known = None, None
     if state is not None and durable.is_there(state):
         before = read_json(state)
-        known = VerifierState.from_document(before)
+        with naming(state):
+            known = VerifierState.from_document(before)
     result = appraise(
         read_bytes(evidence, MAX_EVIDENCE),
         nonce=challenge,
