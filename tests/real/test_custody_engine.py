@@ -14,10 +14,12 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from tests.real.conftest import Swtpm
 from tests.real.running_engine import Running, start_engine
 from tests.real.storage_tape import Tape
 from tests.waiting import PATIENCE, until
 
+from imarium.cli.options import TCTI_VARIABLES
 from imarium.custody import Keeper, KeepResult, Method, Store
 from imarium.engine import ask
 from imarium.formats.records import ListLayout, read_records
@@ -201,3 +203,26 @@ def test_two_services_with_a_store_each_share_the_list_and_say_what_they_miss(ho
     assert sorted({*parts[0], *parts[1], *left}) == [f"file-{number:04}" for number in range(1, host.measured + 1)]
     assert all(part == sorted(set(part)) for part in parts)
     assert all(parts)
+
+
+def test_the_environment_names_the_tpm_and_who_only_looks_needs_none(shared_swtpm: Swtpm, tmp_path: Path) -> None:
+    """The command, as one that has the variable uses it; then without it; and the list mounted without a TPM."""
+    running = start_engine(tmp_path, "--rot", f"tpm:{shared_swtpm.tcti}")
+    try:
+        place = ["--source", str(running.root), "--store", str(tmp_path / "store")]
+        keep = [sys.executable, "-m", "imarium", "keep", "--once", "--method", "follow", "--json", *place]
+        clean = {name: value for name, value in os.environ.items() if name not in TCTI_VARIABLES}
+        named = [({name: shared_swtpm.tcti}, "proven") for name in TCTI_VARIABLES]
+        for variables, verdict in (*named, ({}, "refused")):
+            done = subprocess.run(keep, env=clean | variables, capture_output=True, text=True, check=False)
+            assert json.loads(done.stdout)["verdict"] == verdict, done.stderr
+        assert "--tcti" in done.stderr
+        (tmp_path / "look").mkdir()
+        mount = [sys.executable, "-m", "imarium", "log", "mount", str(tmp_path / "look"), *place]
+        with subprocess.Popen(mount, env=clean, stderr=subprocess.PIPE, text=True) as looking:
+            assert looking.stderr is not None
+            said = looking.stderr.readline()
+            looking.send_signal(signal.SIGTERM)
+        assert said.startswith("mounted at"), said
+    finally:
+        assert running.end() == 0

@@ -259,6 +259,12 @@ def test_the_command_mounts_and_says_what_it_shows(tmp_path: Path) -> None:
             assert process.wait(timeout=PATIENCE) == 0
 
 
+def test_a_place_that_is_not_there_is_told_before_the_list_is_looked_at(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "imarium", "log", "mount", str(tmp_path / "mount"), "--source", str(tmp_path)]
+    done = subprocess.run([*command, "--store", str(tmp_path / "store")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (4, f"imarium: {tmp_path}/mount: not a directory; make it first\n")
+
+
 def test_a_list_that_cannot_be_read_is_told_before_anything_is_mounted(tmp_path: Path) -> None:
     (tmp_path / "binary_runtime_measurements").write_bytes(record("boot_aggregate")[:-1])
     (tmp_path / "mount").mkdir()

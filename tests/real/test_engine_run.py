@@ -222,6 +222,16 @@ def test_an_engine_that_only_stopped_says_what_the_registers_held(swtpm, start, 
     assert found["unverified"] == 0
 
 
+def test_an_engine_over_a_used_register_that_is_no_pcr_says_what_it_held(start, tmp_path):
+    registers, held = tmp_path / "registers", "5a" * 48
+    imarium("registers", "create", registers)
+    provider = ("--provider", f"file:{registers}", "--json")
+    held = json.loads(imarium("registers", "extend", *provider, "rtmr2", held))["value"]
+    engine = start("--rot", f"software:{registers}")
+    assert any(f"from rtmr2={held} (verify --initial) only" in line for line in engine.said)
+    assert not (engine.state / "start.json").exists()
+
+
 def test_custody_takes_the_records_of_a_mounted_engine_with_proof(swtpm, start, tmp_path):
     engine = start(*rot(swtpm))
     keep = ("keep", "--once", "--json", "--source", engine.root, "--store", tmp_path / "store", "--tcti", swtpm.tcti)

@@ -209,6 +209,14 @@ def test_check_finds_each_thing_that_is_missing(machine: Machine) -> None:
     ]
 
 
+def test_check_says_what_contradicts_and_what_is_missing_together(machine: Machine, tmp_path: Path) -> None:
+    other = f'[[source]]\nname = "other"\ndirectory = "{tmp_path}/gone"\nstore = "{tmp_path}/store"\n'
+    machine.config.write_text(other + machine.config.read_text().replace(f"unix:{machine.socket}", "tcp:127.0.0.1:0"))
+    done = check(machine)
+    assert done.returncode == 2
+    assert [line.split(": ")[1] for line in done.stdout.splitlines()] == ["source", "source.0.directory", "api"]
+
+
 def test_tcp_without_tls_is_refused_before_anything_is_kept(machine: Machine) -> None:
     machine.config.write_text(machine.config.read_text().replace(f"unix:{machine.socket}", "tcp:127.0.0.1:0"))
     assert check(machine).returncode == 2

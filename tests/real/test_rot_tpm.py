@@ -133,6 +133,15 @@ def test_it_ends_with_its_owner_also_when_that_is_killed(tmp_path: Path) -> None
         own.stop()
 
 
+def test_where_a_tpm_of_ones_own_is_reached_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with tpm_root(f"swtpm:{tmp_path / 'state'}") as root:
+        _, found, tcti = caplog.messages[-1].partition("--tcti ")
+        assert found
+        with TpmRoot(tcti) as same:
+            same.extend("10", {bank: bytes(bank.size) for bank in same.banks()})
+            assert same.read(["10"]) == root.read(["10"])
+
+
 def digest_of(record: int) -> DigestOf:
     return lambda bank: bank.digest(bytes([record]))
 

@@ -227,6 +227,23 @@ def test_ending_lets_everybody_go(root: Path) -> None:
     assert [process.communicate(timeout=PATIENCE)[0] for process in waiting] == ["done\n"] * 5
 
 
+def test_files_that_are_not_watched_are_no_problem_when_it_ends(root: Path) -> None:
+    inside, path = root / "inside", root / "outside"
+    inside.mkdir()
+    path.write_text("outside")
+    stuck, problems = Stuck(), list[Problem]()
+    process = python("import sys\nwhile True: open(sys.argv[1]).close()", path)
+    try:
+        for _ in range(20):
+            with Watch([inside], stuck, problems.append, options=patient(workers=1)):
+                time.sleep(0.05)
+    finally:
+        process.kill()
+        process.communicate()
+    assert problems == []
+    assert not stuck.entered.acquire(blocking=False)
+
+
 def test_what_is_measured_too_late_or_fails_while_it_ends_is_told(root: Path) -> None:
     class FailsLate(Stuck):
         def opened(self, descriptor: int, task: int, *, executes: bool) -> None:

@@ -160,6 +160,19 @@ def test_bodies_are_bounded(app: FastAPI) -> None:
         problem(call(app, httpx.Request("POST", f"{BASE}/v1/quote", content=content))[0], 422, "invalid")
 
 
+def test_a_body_that_is_not_said_to_be_json_is_told_what_to_say(app: FastAPI) -> None:
+    for media, told in (
+        ("application/x-www-form-urlencoded", True),
+        ("text/plain", True),
+        ("application/json; charset=utf-8", False),
+        ("application/x+json", False),
+    ):
+        request = httpx.Request("POST", f"{BASE}/v1/quote", content=b'"x"', headers={"content-type": media})
+        (answer,) = call(app, request)
+        problem(answer, 422, "invalid")
+        assert ("header 'Content-Type: application/json'" in answer.json()["detail"]) is told
+
+
 async def _chunks() -> Any:
     for _ in range(100):
         yield b"[" * 1000

@@ -37,6 +37,8 @@ def test_keep_says_what_it_did(run: Run, source: Path) -> None:
     assert "kept     0 records, 0 bytes" in out
     assert "follow: the kernel has no staging files" in out
     assert "log      0000: 3 records" in out
+    (verdict,) = (line for line in out.splitlines() if line.startswith("verdict"))
+    assert verdict.endswith("; if a TPM has them, name it with --tcti, or tcti in a configuration")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_keep_says_what_it_did(run: Run, source: Path) -> None:
         (("keep", "--once", "--method", "clip"), 2, "unknown method 'clip'"),
         (("keep", "--once", "--method", "trim", "--source", "."), 4, "no staging"),
         (("keep", "--once", "--method", "prompt", "--source", "."), 4, "no staging"),
-        (("keep", "--once", "--source", "nowhere"), 4, "not there"),
+        (("keep", "--once", "--source", "nowhere"), 4, "not there; name a directory of list files"),
         (("log", "list"), 4, "no store there"),
         (("log", "export", "--format", "xml"), 2, "unknown format 'xml'"),
         (("log", "read", "--json", "--to", "ascii"), 2, "exclude each other"),

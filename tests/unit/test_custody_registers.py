@@ -63,6 +63,7 @@ def test_registers_that_vanish_between_runs_free_nothing(host: Host, method: Lit
         result = host.keep()
         assert (result.verdict, result.kept_records, result.freed_records) == ("refused", kept, 0)
         assert "register 10 proved this log before" in result.reason
+        assert "--tcti" in result.reason
         assert "\n" not in result.reason
     assert (host.names(), host.kernel.freed) == (["boot_aggregate", "a"], freed)
     host.registers = host.kernel.registers

@@ -22,6 +22,8 @@ from imarium.securityfs import (
     SecurityfsError,
     WriteNotPermitted,
 )
+from imarium.securityfs.client import DIRECTORIES
+from imarium.securityfs.errors import open_error
 
 PLAIN = "binary_runtime_measurements"
 
@@ -74,8 +76,14 @@ def test_a_kernel_without_staging(old: ImaDirectory) -> None:
         blocks = list(lists.current())
     assert len(blocks) > 1
     assert b"".join(blocks) == b"list" * 100_000
-    with pytest.raises(ListUnavailable, match="not there"):
+    with pytest.raises(ListUnavailable, match="not there; name a directory of list files"):
         old.stage()
+
+
+def test_what_the_kernel_lacks_is_told_from_a_directory_that_is_the_wrong_one() -> None:
+    missing = FileNotFoundError(errno.ENOENT, "")
+    for path, advice in ((DIRECTORIES[0], "mount securityfs"), (Path("ima"), "name a directory")):
+        assert advice in str(open_error(path / PLAIN, missing, write=False))
 
 
 def test_one_file_alone_is_enough(tmp_path: Path) -> None:

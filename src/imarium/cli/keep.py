@@ -22,9 +22,18 @@ from imarium.cli.keep_options import (
     TlsKey,
     Wait,
 )
-from imarium.cli.options import Json, SourceDirectory, StoreDirectory
+from imarium.cli.options import Json, SourceDirectory, StoreDirectory, chosen_tcti
 from imarium.cli.output import console, emit_json, progress_console
-from imarium.custody import KILL_VARIABLE, KeepResult, Schedule, SourceConfig, WantedMethod, default_store, kill_at
+from imarium.custody import (
+    KILL_VARIABLE,
+    KeepResult,
+    Schedule,
+    SourceConfig,
+    WantedMethod,
+    default_store,
+    kill_at,
+    no_registers,
+)
 from imarium.custody.machine import boot_id, machine_of, registers_of
 from imarium.errors import ImariumError, MissingComponent, UsageError
 from imarium.securityfs import ImaDirectory
@@ -34,6 +43,7 @@ __all__ = ["keep", "keep_once"]
 _METHODS: dict[str, WantedMethod] = {"auto": "auto", "prompt": "prompt", "trim": "trim", "follow": "follow"}
 _LOCK_PATIENCE = 2.0
 _INTERVAL, _RECORDS, _WAIT = 60.0, 1000, 5.0
+_NAME_IT = "; if a TPM has them, name it with --tcti, or tcti in a configuration"
 
 
 def keep(
@@ -56,9 +66,10 @@ def keep(
 ) -> int:
     """Take custody of the kernel's measurement list: keep it, prove it, and free the kernel's memory.
 
-    Nothing is deleted from the kernel before it is on stable storage and replay reaches the registers. If they are
-    not reached, everything is kept, nothing is deleted, and the exit status is 1; so it stays where records are
-    missing, until a restart resets the registers.
+    Nothing is deleted from the kernel before it is on stable storage and checked: replay has to reach the registers,
+    where they can be read. Where none can, and none ever proved this log, the other checks decide, and the verdict is
+    unproven. If registers are not reached, or proved the log before and cannot be read now, everything is kept, nothing
+    is deleted, and the exit status is 1; so it stays where records are missing, until a restart resets the registers.
 
     Without --once it goes on until SIGTERM or SIGINT, then drains once more and ends with status 0. It says what it
     does on standard error, errors too, and goes on by itself when their cause is gone. With --json that is one JSON
@@ -76,6 +87,7 @@ def keep(
         return keep_once(_service_part().configured_sources(config), as_json=as_json)
     if (method or "auto") not in _METHODS:
         raise UsageError(f"unknown method {method!r}; choose {', '.join(_METHODS)}")
+    tcti = chosen_tcti(tcti)
     lists = ImaDirectory(source, patience=_WAIT if wait is None else wait)
     kept = SourceConfig(
         name=str(lists.path),
@@ -133,7 +145,7 @@ def keep_once(sources: Sequence[SourceConfig], *, as_json: bool) -> int:
         except ImariumError as error:
             errors.append(error)
     if results:
-        _say(results, len(sources), as_json=as_json)
+        _say(results, sources, as_json=as_json)
     for further in errors[1:]:
         progress_console().print(f"imarium: {further}", soft_wrap=True, markup=False)
     if errors:
@@ -141,21 +153,23 @@ def keep_once(sources: Sequence[SourceConfig], *, as_json: bool) -> int:
     return int(any(result.verdict == "refused" for result in results.values()))
 
 
-def _say(results: Mapping[str, KeepResult], sources: int, *, as_json: bool) -> None:
+def _say(results: Mapping[str, KeepResult], sources: Sequence[SourceConfig], *, as_json: bool) -> None:
     """Say what was done. Of several sources each is named."""
+    unnamed = {source.name for source in sources if source.machine is None and source.registers is no_registers}
     if as_json:
         documents = [result.to_document() for result in results.values()]
-        emit_json(documents[0] if sources == 1 else dict(zip(results, documents, strict=True)))
+        emit_json(documents[0] if len(sources) == 1 else dict(zip(results, documents, strict=True)))
     for name, result in results.items():
         if not as_json:
-            _show(result, name if sources > 1 else "")
+            advice = _NAME_IT if name in unnamed and result.verdict == "unproven" else ""
+            _show(result, name if len(sources) > 1 else "", advice)
         if result.verdict == "refused":
             progress_console().print(
                 f"imarium: nothing was deleted from the kernel: {result.reason}", soft_wrap=True, markup=False
             )
 
 
-def _show(result: KeepResult, name: str) -> None:
+def _show(result: KeepResult, name: str, advice: str) -> None:
     out = console()
     if name:
         out.print(f"source   {name}", markup=False)
@@ -166,7 +180,7 @@ def _show(result: KeepResult, name: str) -> None:
         out.print(f"log      {result.log:04}: {_amount(result.records, result.bytes)} in all")
     else:
         out.print("kept     nothing: the kernel's list is empty and no log was begun")
-    out.print(f"verdict  {result.verdict}: {result.reason}", markup=False)
+    out.print(f"verdict  {result.verdict}: {result.reason}{advice}", markup=False)
     if result.machine:
         out.print(f"machine  {result.machine}", markup=False)
     if result.gap is not None:

@@ -59,9 +59,12 @@ def configured_sources(path: Path) -> Sequence[SourceConfig]:
 
 
 def check(path: Path, *, as_json: bool) -> int:
-    """Say everything that is wrong with a configuration, one line for each; the status of the worst."""
+    """Say everything that is wrong with a configuration, one line for each; the status of the worst.
+
+    What it needs of this machine can only be looked for if its form is good.
+    """
     config, found = load_config(path)
-    problems = [*found, *(problems_around(config) if config is not None and not found else ())]
+    problems = [*found, *(problems_around(config) if config is not None else ())]
     if as_json:
         emit_json({"configuration": str(path), "problems": [problem.to_document() for problem in problems]})
     else:

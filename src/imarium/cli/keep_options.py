@@ -52,7 +52,13 @@ Check = Annotated[
     bool, typer.Option("--check", help=f"Only say what is wrong with --config [default: {CONFIGURATION}].")
 ]
 SourceTcti = Annotated[
-    str | None, typer.Option("--tcti", metavar="NAME", help="The TPM that a source other than the kernel's extends.")
+    str | None,
+    typer.Option(
+        "--tcti",
+        metavar="NAME",
+        help="The TPM that a source other than the kernel's extends "
+        "[default: what IMARIUM_TCTI or TPM2TOOLS_TCTI names].",
+    ),
 ]
 Listen = Annotated[
     list[str] | None,

@@ -13,6 +13,7 @@ from imarium.custody.machine import boot_id, registers_of
 from imarium.custody.notify import Notifier
 from imarium.custody.tree import ListTree
 from imarium.fuse import mount as mount_tree
+from imarium.fuse import require_mountable
 from imarium.hashes import SHA1, SHA256, HashAlgorithm
 from imarium.securityfs import ImaDirectory, ListBusy
 
@@ -34,6 +35,7 @@ def mount(
     Kept records come first, then those still in the kernel. There is a pair of files for each bank of the kernel's and
     each --bank.
     """
+    require_mountable(directory)
     lists = ImaDirectory(source, patience=_PATIENCE)
     view = View(store or default_store(), lists, boot_id=boot_id(), registers=registers_of(lists.path))
     note = progress_console()
@@ -61,11 +63,14 @@ def _banks(lists: ImaDirectory, wanted: list[str] | None, note: Console) -> list
 
 
 def _first_look(view: View, note: Console) -> str:
-    """What there is to be seen, so that a list or store that cannot be read is told before anything is mounted."""
+    """What there is to be seen, so that a list or store that cannot be read is told before anything is mounted.
+
+    Records that do not fit are told too; but who looks needs no proof that only registers could give.
+    """
     try:
         records = view.now().records
     except ListBusy:
         return "someone else has the kernel's lists open"
-    if view.found is not None and view.found.verdict == "refused":
+    if view.found is not None and view.found.verdict == "refused" and not view.found.unread:
         note.print(f"imarium: {view.found.reason}", soft_wrap=True, markup=False)
     return f"{records} record{'' if records == 1 else 's'}"

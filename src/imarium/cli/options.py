@@ -1,5 +1,6 @@
 """Options that several commands share, and what their texts mean."""
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from imarium.formats.registers import PcrIndex
 from imarium.hashes import HashAlgorithm
 
 __all__ = [
+    "TCTI_VARIABLES",
     "Banks",
     "Json",
     "Output",
@@ -21,6 +23,7 @@ __all__ = [
     "SourceDirectory",
     "StoreDirectory",
     "Tcti",
+    "chosen_tcti",
     "hex_bytes",
     "named_banks",
     "nonce_bytes",
@@ -28,6 +31,8 @@ __all__ = [
 ]
 
 PCRS = 24
+TCTI_VARIABLES = ("IMARIUM_TCTI", "TPM2TOOLS_TCTI")
+"""Where commands look for the TPM's name without --tcti, in this order."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Output = Annotated[
@@ -38,7 +43,7 @@ Tcti = Annotated[
     typer.Option(
         "--tcti",
         metavar="NAME",
-        envvar=["IMARIUM_TCTI", "TPM2TOOLS_TCTI"],
+        envvar=list(TCTI_VARIABLES),
         help="The TPM, such as swtpm:host=127.0.0.1,port=2321; by default this machine's.",
     ),
 ]
@@ -77,6 +82,11 @@ def nonce_bytes(text: str) -> bytes:
     if not nonce:
         raise UsageError("the nonce is empty, so that any old quote would do; give the one that the verifier chose")
     return nonce
+
+
+def chosen_tcti(named: str | None) -> str | None:
+    """The TPM that an option or else the environment names, where the option has no variables of its own."""
+    return named or next(filter(None, map(os.environ.get, TCTI_VARIABLES)), None)
 
 
 def register_numbers(numbers: Iterable[int] | None) -> list[PcrIndex]:

@@ -32,7 +32,8 @@ class Continuity:
 
     ``log`` is the log it continues, None if it begins a new one. ``overlap`` is how many bytes of it that log has
     already. ``state`` is the replay up to the log's end, None if its start is unknown. ``start`` and ``padded`` are
-    for the new log. ``reason`` is one line, ``registers`` are those that prove it.
+    for the new log. ``reason`` is one line, ``registers`` are those that prove it. ``unread`` says that it is refused
+    only because those that proved the log before cannot be read.
     """
 
     log: Log | None
@@ -44,6 +45,7 @@ class Continuity:
     verdict: Verdict
     reason: str
     registers: tuple[PcrIndex, ...] = ()
+    unread: bool = False
 
 
 def registers_named(log: Log | None, *lists: Listing) -> frozenset[PcrIndex]:
@@ -139,11 +141,12 @@ def _continues(log: Log, kernel: Listing, values: RegisterValues, life: _Life, r
         log.end_state(banks)  # as it was not yet when it was last found so, for this reason
     if by_content is None:
         return None
-    if not readable and log.proved_by:
-        doubt = doubt or _vanished(log.proved_by)
+    unread = not readable and not doubt and bool(log.proved_by)
+    if unread:
+        doubt = _vanished(log.proved_by)
     verdict: Verdict = "refused" if doubt else "unproven"
     reason = doubt or "no register can be read; content and the journal decided"
-    return Continuity(log, by_content, state, log.layout, padded, log.meta.start, verdict, reason)
+    return Continuity(log, by_content, state, log.layout, padded, log.meta.start, verdict, reason, unread=unread)
 
 
 def _goes_on(log: Log, life: _Life, proof: Proof) -> bool:
@@ -197,8 +200,9 @@ def _proved_by(proof: Proof) -> tuple[str, tuple[PcrIndex, ...]]:
 
 def _vanished(registers: tuple[PcrIndex, ...]) -> str:
     return (
-        f"register {_numbers(registers)} proved this log before and cannot be read now; see that the TPM's driver is "
-        "loaded, then run again (or restart: a reset begins a new log)"
+        f"register {_numbers(registers)} proved this log before and cannot be read now; name the TPM of a source that "
+        "is not the kernel's own with --tcti, or tcti in a configuration; for the kernel's, see that the TPM's driver "
+        "is loaded; then run again (or restart: a reset begins a new log)"
     )
 
 

@@ -303,19 +303,24 @@ class Engine:
     def _opened(self, lane: LaneStatus) -> None:
         """Note what a register holds before the first record: a list replays to its value from there on."""
         begun, anchored = self._live
-        if not begun.begins_list or lane.pcr is None:
+        if not begun.begins_list:
             return
-        document = ChainState(0, anchored.start_values()).to_document()
-        try:
-            durable.replace_unread(self.directory / START_STATE, json.dumps(document).encode() + b"\n")
-        except ImariumError as error:  # the record is extended all the same
-            _LOG.warning("what register %s of %s held is not kept: %s", lane.register, lane.root, error)
-        if any(value != initial_value(lane.pcr, bank) for bank, value in lane.initial.items()):
+        if lane.pcr is not None:
+            document = ChainState(0, anchored.start_values()).to_document()
+            try:
+                durable.replace_unread(self.directory / START_STATE, json.dumps(document).encode() + b"\n")
+            except ImariumError as error:  # the record is extended all the same
+                _LOG.warning("what register %s of %s held is not kept: %s", lane.register, lane.root, error)
+        pcr = IMA_PCR if lane.pcr is None else lane.pcr
+        used = [value for bank, value in lane.initial.items() if value != initial_value(pcr, bank)]
+        if used:
             _LOG.warning(
                 "register %s of %s was extended before this list: it replays to it from %s only",
                 lane.register,
                 lane.root,
-                self.directory / START_STATE,
+                f"{lane.register}={used[0].hex()} (verify --initial)"
+                if lane.pcr is None
+                else self.directory / START_STATE,
             )
 
     def _problem(self, problem: Problem) -> None:

@@ -165,6 +165,7 @@ class Watch:
         deadline = time.monotonic() + self.options.deadline
         for thread in self._takers:
             thread.join(4 * _TICK)
+        self._wait_for_measuring(4 * _TICK)
         for pending in self._waiting.copy():
             self._let_go(pending, "the watch has ended")
         for source, taker in zip(self._sources, self._takers, strict=False):  # fewer, if it could not begin
@@ -277,6 +278,12 @@ class Watch:
         if unmeasured:
             self._problems.add(Problem(ProblemKind.OVERDUE, name, pending.event.task, why))
         return unmeasured
+
+    def _wait_for_measuring(self, seconds: float) -> None:
+        """Until whatever waits has been measured, or was not to be; so long at most."""
+        end = time.monotonic() + seconds
+        while not all(pending.done for pending in self._waiting.copy()) and time.monotonic() < end:
+            time.sleep(0.01)
 
     def _check_guardian(self) -> None:
         """Say that this process is alive; and once, if nobody hears it."""

@@ -201,7 +201,11 @@ class _Open:
             self._state = replace(state, pending=None)
         else:
             self._usable = False
-            self._note(_OutOfStep("the register holds another value than it was left with: someone else extended it"))
+            self._note(
+                _OutOfStep(
+                    "the register holds another value than it was left with: someone else extended it, or it was reset"
+                )
+            )
             return
         self._usable = True
 

@@ -1,5 +1,6 @@
 """The TPM 2.0 as a root of trust: PCRs by name, all banks together, and boot_aggregate as the kernel takes it."""
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from imarium.rot.tss import default_tcti
 
 __all__ = ["TpmRoot", "choose_banks", "tpm_root"]
 
+_LOG = logging.getLogger("imarium.rot")
 _PCRS = {str(index): PcrIndex(index) for index in range(MAX_PCRS)}
 
 
@@ -68,7 +70,10 @@ class TpmRoot:
     def init(self) -> None:
         """Connect, after starting the simulator where there is one of our own. Raises MissingComponent."""
         if self._device is None:
-            self._device = Tpm(self._swtpm.start() if self._swtpm else self._tcti, self._ak)
+            tcti = self._swtpm.start() if self._swtpm else self._tcti
+            self._device = Tpm(tcti, self._ak)
+            if self._swtpm:
+                _LOG.warning("tpm: a simulator, which proves nothing to others; while it runs: --tcti %s", tcti)
 
     def close(self) -> None:
         """Disconnect, and end the simulator of our own."""

@@ -76,6 +76,8 @@ class MeasuringSuspended(SecurityfsError):
     code = "measuring_suspended"
 
 
+_SECURITYFS = Path("/sys/kernel/security")
+
 Command = Literal["stage", "delete_staged", "delete"]
 
 _COMMAND_ERRORS: Mapping[tuple[Command, int], tuple[type[SecurityfsError], str]] = {
@@ -111,6 +113,8 @@ def open_error(path: Path, error: OSError, *, write: bool, who: str = "someone e
             return WriteNotPermitted(f"{path}: may not be opened for write; run as root with CAP_SYS_ADMIN")
         case errno.EPERM | errno.EACCES:
             return ListUnavailable(f"{path}: may not be read; run as root")
+        case errno.ENOENT if not path.is_relative_to(_SECURITYFS):
+            return ListUnavailable(f"{path}: not there; name a directory of list files, such as a mounted engine's")
         case errno.ENOENT:
             return ListUnavailable(f"{path}: not there; mount securityfs and use a kernel with CONFIG_IMA")
         case _:

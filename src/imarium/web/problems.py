@@ -85,6 +85,11 @@ def status_of(error: ImariumError) -> HTTPStatus:
     return next(found, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
+def _says_json(request: Request) -> bool:
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+
+
 def answer_problems(app: FastAPI) -> None:
     """Have ``app`` answer every error with problem details."""
 
@@ -97,8 +102,10 @@ def answer_problems(app: FastAPI) -> None:
         return problem_response(Problem(status_of(error), error.code, str(error)))
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        if not _says_json(request) and any(fault["loc"] == ("body",) for fault in error.errors()):
+            faults.insert(0, "a body is read as JSON only with the header 'Content-Type: application/json'")
         return problem_response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "; ".join(faults)[:500]))
 
     @app.exception_handler(HTTPException)
