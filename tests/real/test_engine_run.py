@@ -225,7 +225,7 @@ def test_an_engine_that_only_stopped_says_what_the_registers_held(swtpm, start, 
 def test_an_engine_over_a_used_register_that_is_no_pcr_says_what_it_held(start, tmp_path):
     registers, held = tmp_path / "registers", "5a" * 48
     imarium("registers", "create", registers)
-    provider = ("--provider", f"file:{registers}", "--json")
+    provider = ("--provider", f"file:{registers}", "--log", tmp_path / "logs", "--json")
     held = json.loads(imarium("registers", "extend", *provider, "rtmr2", held))["value"]
     engine = start("--rot", f"software:{registers}")
     assert any(f"from rtmr2={held} (verify --initial) only" in line for line in engine.said)

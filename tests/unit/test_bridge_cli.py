@@ -11,7 +11,7 @@ import time
 import pytest
 from tests.unit.builders import binary, hashed, ng
 
-from imarium import cli, registers
+from imarium import cli, durable, registers
 from imarium.chain import ChainState, replay
 from imarium.cli.providers import named_register
 from imarium.errors import UsageError
@@ -88,6 +88,7 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch, capsysbinary, tmp_path):
+    monkeypatch.setattr(durable, "state_directory", lambda _option: tmp_path / "kept")
     return Machine(monkeypatch, capsysbinary, tmp_path)
 
 
