@@ -67,7 +67,11 @@ def test_it_is_not_opened_for_reading(tmp_path):
 
 def test_what_cannot_be_opened_is_missing(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for path in (tmp_path / "none" / "lock", tmp_path / "link", tmp_path):
-        with pytest.raises(MissingComponent, match="give access"), locked(path):
+    for path, advice in (
+        (tmp_path / "none" / "lock", "name a place that is there"),
+        (tmp_path / "link", "give access"),
+        (tmp_path, "give access"),
+    ):
+        with pytest.raises(MissingComponent, match=advice), locked(path):
             pytest.fail("it was opened")
     assert not (tmp_path / "elsewhere").exists()
