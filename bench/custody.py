@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from imarium import hashes
 from imarium.chain import RegisterValues
 from imarium.custody import Keeper, Store
 from imarium.formats.kexec import KEXEC_HEADER_SIZE, KexecHeader
-from imarium.formats.records import ListLayout, encode_record, read_records
+from imarium.formats.records import ListLayout, Record, encode_record, read_records
 from imarium.formats.registers import IMA_PCR, PcrIndex
 from imarium.securityfs import DeleteRefused, ImaDirectory
 
@@ -136,21 +137,21 @@ def serve(whole: Path, store: Path, each: int) -> None:
     source.mkdir()
     keeper = Keeper(Store(store, create=True), Files(source), boot_id="boot")
     peaks: list[int] = []
-    for batch in _batches(whole, each):
-        (source / "current").write_bytes(batch)
+    records = read_records(_blocks(whole), ListLayout())
+    while _write(source / "current", records, each) == each:
         assert keeper.once().freed_records == each
         peaks.append(peak())
     print(json.dumps(peaks))
 
 
-def _batches(path: Path, each: int) -> Iterator[bytes]:
-    """The list's records, ``each`` at a time; those left over are left out."""
-    batch: list[bytes] = []
-    for record in read_records(_blocks(path), ListLayout()):
-        batch.append(encode_record(record))
-        if len(batch) == each:
-            yield b"".join(batch)
-            batch.clear()
+def _write(path: Path, records: Iterator[Record], most: int) -> int:
+    """Write the next records, ``most`` at most, one by one: how many there were."""
+    count = 0
+    with path.open("wb") as file:
+        for record in islice(records, most):
+            file.write(encode_record(record))
+            count += 1
+    return count
 
 
 def peak() -> int:
