@@ -15,7 +15,6 @@ from tests.real.watching import Stuck, mounted, patient, program, python, read_b
 from tests.waiting import PATIENCE, until
 
 from imarium.engine import Problem, ProblemKind, Watch
-from imarium.engine.guardian import Guardian
 
 
 @pytest.fixture(scope="module")
@@ -190,30 +189,6 @@ def test_problems_that_come_faster_than_they_are_told_of_are_counted(root: Path)
         free.set()
     assert len(problems) < 1100
     assert sum(problem.uses for problem in problems) == 1500
-
-
-def test_a_guardian_that_was_killed_is_missed(root: Path) -> None:
-    before, problems = children(), list[Problem]()
-    with Watch([root], Failing(), problems.append):
-        (guardian,) = children() - before
-        os.kill(guardian, signal.SIGKILL)
-        until(lambda: problems)
-    assert [(problem.task, problem.uses, problem.detail.partition(":")[0]) for problem in problems] == [
-        (guardian, 0, "the guardian has ended")
-    ]
-
-
-def test_a_guardian_that_was_stopped_does_not_keep_the_watch_from_ending(root: Path) -> None:
-    before = children()
-    with Watch([root], Failing(), print):
-        (guardian,) = children() - before
-        os.kill(guardian, signal.SIGSTOP)
-    assert guardian not in children()
-
-
-def children() -> set[int]:
-    """The processes that this one has started."""
-    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
 
 
 def test_ending_lets_everybody_go(root: Path) -> None:
@@ -399,14 +374,3 @@ def test_an_engine_that_stands_still_is_killed(root: Path, how: str) -> None:
             engine.send_signal(signal.SIGSTOP)
         assert all_done(use(path))
         assert engine.wait(PATIENCE) == -signal.SIGKILL
-
-
-def test_a_guardian_that_does_not_listen_holds_up_nobody() -> None:
-    with Guardian(60) as guardian:
-        assert guardian.process is not None
-        os.kill(guardian.process, signal.SIGSTOP)
-        begun = time.monotonic()
-        for _ in range(100_000):  # more than a pipe holds
-            guardian.alive()
-        assert time.monotonic() - begun < PATIENCE
-        os.kill(guardian.process, signal.SIGCONT)
